@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/records.hpp"
+
+#include <limits>
+
+#include "core/check.hpp"
+#include "core/records.pb.h"
+
+namespace ephfs::core {
+namespace {
+
+// docs/formats.md, "Signed statements", has the grammar of both.
+constexpr std::byte kEnvelopeVersion{1};
+constexpr std::uint32_t kStatementVersion = 1;
+constexpr std::size_t kEnvelopeHeadBytes = 1 + PublicKey::kSize + Signature::kSize;
+
+constexpr std::string_view kLeaseContext = "ephfs lease";
+constexpr std::string_view kRemovalContext = "ephfs removal";
+constexpr std::string_view kReceiptContext = "ephfs receipt";
+
+constexpr std::uint64_t kShardBytesLimit = 8U << 20U;
+// SQLite's integers hold it.
+constexpr auto kSerialMax = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+
+template <class Statement>
+Envelope sign_statement(const Statement& statement, std::string_view context, const Signer& signer) {
+  Envelope envelope;
+  envelope.statement.resize(statement.ByteSizeLong());
+  EPHFS_CHECK(
+      statement.SerializeToArray(envelope.statement.data(), static_cast<int>(envelope.statement.size())),
+      "a statement of known size serializes");
+  envelope.signer = signer.public_key();
+  envelope.signature = signer.sign(context, envelope.statement);
+  return envelope;
+}
+
+// The statement, once its signature is good and it is of a version that is understood in full.
+template <class Statement>
+Result<Statement> open_statement(const Envelope& envelope, std::string_view context) {
+  const std::string kind(context);
+  if (!verify_signature(envelope.signer, context, envelope.statement, envelope.signature)) {
+    return fail(Error::not_permitted, kind + ": the signature does not match");
+  }
+  Statement statement;
+  if (envelope.statement.size() > kEnvelopeBytesMax ||
+      !statement.ParseFromArray(envelope.statement.data(), static_cast<int>(envelope.statement.size()))) {
+    return fail(Error::damaged, kind + ": does not parse");
+  }
+  if (statement.version() != kStatementVersion) {
+    return fail(Error::version, kind + " of version " + std::to_string(statement.version()));
+  }
+  if (!statement.GetReflection()->GetUnknownFields(statement).empty()) {
+    return fail(Error::damaged, kind + ": has an unknown field");
+  }
+  return statement;
+}
+
+template <class Id>
+Result<Id> parse_id(std::string_view kind, std::string_view field, const std::string& bytes) {
+  const auto id = Id::from_bytes(as_bytes(bytes));
+  if (!id || id->is_zero()) return fail(Error::damaged, std::string(kind) + ": no " + std::string(field));
+  return *id;
+}
+
+// The ids that every statement has.
+template <class Record, class Statement>
+Result<> parse_ids(std::string_view kind, const Statement& statement, Record& record) {
+  EPHFS_TRY(record.shard, parse_id<ShardId>(kind, "shard", statement.shard()));
+  EPHFS_TRY(record.node, parse_id<NodeId>(kind, "node", statement.node()));
+  EPHFS_TRY(record.owner, parse_id<OwnerId>(kind, "owner", statement.owner()));
+  return {};
+}
+
+Result<> check_owner_signed(std::string_view kind, const OwnerId& owner, const PublicKey& signer) {
+  if (as_text(owner.view()) == as_text(signer.view())) return {};
+  return fail(Error::not_permitted, std::string(kind) + ": signed by another than its owner");
+}
+
+Result<Deadline> parse_deadline(std::string_view kind, std::int64_t raw) {
+  const Deadline deadline = Deadline::from_raw(raw);
+  if (!deadline.is_never() && (raw <= 0 || deadline.instant() > kInstantMax)) {
+    return fail(Error::damaged, std::string(kind) + ": deadline " + std::to_string(raw) + " is out of range");
+  }
+  return deadline;
+}
+
+Result<> check_range(std::string_view kind, std::string_view field, std::uint64_t value, std::uint64_t least,
+                     std::uint64_t most) {
+  if (value >= least && value <= most) return {};
+  return fail(Error::damaged, std::string(kind) + ": " + std::string(field) + " " + std::to_string(value) +
+                                  " is out of range");
+}
+
+}  // namespace
+
+Bytes Envelope::serialize() const {
+  EPHFS_CHECK(!statement.empty() && statement.size() <= kEnvelopeBytesMax - kEnvelopeHeadBytes,
+              "a statement fits its envelope");
+  Bytes bytes;
+  bytes.reserve(kEnvelopeHeadBytes + statement.size());
+  bytes.push_back(kEnvelopeVersion);
+  bytes.insert(bytes.end(), signer.view().begin(), signer.view().end());
+  bytes.insert(bytes.end(), signature.view().begin(), signature.view().end());
+  bytes.insert(bytes.end(), statement.begin(), statement.end());
+  return bytes;
+}
+
+Result<Envelope> Envelope::parse(ByteView bytes) {
+  if (bytes.size() <= kEnvelopeHeadBytes || bytes.size() > kEnvelopeBytesMax) {
+    return fail(Error::damaged, "an envelope of " + std::to_string(bytes.size()) + " bytes");
+  }
+  if (bytes[0] != kEnvelopeVersion) {
+    return fail(Error::version,
+                "an envelope of version " + std::to_string(std::to_integer<unsigned>(bytes[0])));
+  }
+  Envelope envelope;
+  envelope.signer = *PublicKey::from_bytes(bytes.subspan(1, PublicKey::kSize));
+  envelope.signature = *Signature::from_bytes(bytes.subspan(1 + PublicKey::kSize, Signature::kSize));
+  envelope.statement = to_bytes(bytes.subspan(kEnvelopeHeadBytes));
+  return envelope;
+}
+
+Envelope sign_lease(const Lease& lease, const Signer& owner) {
+  proto::LeaseStatement statement;
+  statement.set_version(kStatementVersion);
+  statement.set_shard(lease.shard.text());
+  statement.set_node(lease.node.text());
+  statement.set_owner(lease.owner.text());
+  statement.set_bytes(lease.bytes);
+  statement.set_deadline_ms(lease.deadline.raw());
+  statement.set_serial(lease.serial);
+  return sign_statement(statement, kLeaseContext, owner);
+}
+
+Envelope sign_removal(const Removal& removal, const Signer& owner) {
+  proto::RemovalStatement statement;
+  statement.set_version(kStatementVersion);
+  statement.set_shard(removal.shard.text());
+  statement.set_node(removal.node.text());
+  statement.set_owner(removal.owner.text());
+  statement.set_serial(removal.serial);
+  return sign_statement(statement, kRemovalContext, owner);
+}
+
+Envelope sign_receipt(const Receipt& receipt, const Signer& node) {
+  proto::ReceiptStatement statement;
+  statement.set_version(kStatementVersion);
+  statement.set_kind(static_cast<std::uint32_t>(receipt.kind));
+  statement.set_shard(receipt.shard.text());
+  statement.set_node(receipt.node.text());
+  statement.set_owner(receipt.owner.text());
+  statement.set_at_ms(receipt.at.ms);
+  statement.set_deadline_ms(receipt.deadline.raw());
+  statement.set_bytes(receipt.bytes);
+  return sign_statement(statement, kReceiptContext, node);
+}
+
+Result<Lease> open_lease(const Envelope& envelope) {
+  constexpr auto kKind = kLeaseContext;
+  EPHFS_TRY(const auto statement, open_statement<proto::LeaseStatement>(envelope, kKind));
+  Lease lease;
+  EPHFS_TRY_VOID(parse_ids(kKind, statement, lease));
+  EPHFS_TRY_VOID(check_owner_signed(kKind, lease.owner, envelope.signer));
+  EPHFS_TRY_VOID(check_range(kKind, "length", statement.bytes(), 1, kShardBytesLimit));
+  EPHFS_TRY_VOID(check_range(kKind, "serial", statement.serial(), 0, kSerialMax));
+  EPHFS_TRY(lease.deadline, parse_deadline(kKind, statement.deadline_ms()));
+  lease.bytes = statement.bytes();
+  lease.serial = statement.serial();
+  return lease;
+}
+
+Result<Removal> open_removal(const Envelope& envelope) {
+  constexpr auto kKind = kRemovalContext;
+  EPHFS_TRY(const auto statement, open_statement<proto::RemovalStatement>(envelope, kKind));
+  Removal removal;
+  EPHFS_TRY_VOID(parse_ids(kKind, statement, removal));
+  EPHFS_TRY_VOID(check_owner_signed(kKind, removal.owner, envelope.signer));
+  EPHFS_TRY_VOID(check_range(kKind, "serial", statement.serial(), 0, kSerialMax));
+  removal.serial = statement.serial();
+  return removal;
+}
+
+Result<Receipt> open_receipt(const Envelope& envelope) {
+  constexpr auto kKind = kReceiptContext;
+  EPHFS_TRY(const auto statement, open_statement<proto::ReceiptStatement>(envelope, kKind));
+  Receipt receipt;
+  EPHFS_TRY_VOID(parse_ids(kKind, statement, receipt));
+  if (node_id_of(envelope.signer) != receipt.node) {
+    return fail(Error::not_permitted, std::string(kKind) + ": signed by another than its node");
+  }
+  EPHFS_TRY_VOID(check_range(kKind, "kind", statement.kind(), static_cast<std::uint32_t>(ReceiptKind::stored),
+                             static_cast<std::uint32_t>(ReceiptKind::renewed)));
+  EPHFS_TRY_VOID(check_range(kKind, "length", statement.bytes(), 1, kShardBytesLimit));
+  if (statement.at_ms() < 0 || statement.at_ms() > kInstantMax.ms) {
+    return fail(Error::damaged,
+                std::string(kKind) + ": time " + std::to_string(statement.at_ms()) + " is out of range");
+  }
+  EPHFS_TRY(receipt.deadline, parse_deadline(kKind, statement.deadline_ms()));
+  receipt.kind = static_cast<ReceiptKind>(statement.kind());
+  receipt.at = {statement.at_ms()};
+  receipt.bytes = statement.bytes();
+  return receipt;
+}
+
+}  // namespace ephfs::core

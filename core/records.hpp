@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// The signed statements that owners and nodes exchange. A statement is serialized once (core/records.proto), those very
+// bytes are signed, and they are carried verbatim in an envelope: there is no canonical form to get wrong.
+#pragma once
+
+#include <string>
+
+#include "core/bytes.hpp"
+#include "core/ids.hpp"
+#include "core/result.hpp"
+#include "core/signing.hpp"
+#include "core/time.hpp"
+
+namespace ephfs::core {
+
+/// A serialized statement, the key that signed it, and the signature. Comparable and storable as bytes.
+struct Envelope {
+  Bytes statement;
+  PublicKey signer;
+  Signature signature;
+
+  [[nodiscard]] Bytes serialize() const;
+  /// damaged for anything that is not one envelope of at most kEnvelopeBytesMax. Does not verify.
+  [[nodiscard]] static Result<Envelope> parse(ByteView bytes);
+  friend bool operator==(const Envelope&, const Envelope&) = default;
+};
+constexpr std::size_t kEnvelopeBytesMax = 4096;
+
+/// The owner's permission for one node to hold one shard until a deadline.
+struct Lease {
+  ShardId shard;
+  NodeId node;
+  OwnerId owner;              // the key whose envelopes may extend or end it
+  std::uint64_t bytes = 0;    // length of the shard
+  Deadline deadline;
+  std::uint64_t serial = 0;   // a renewal has a larger one
+};
+
+/// The owner's order to delete a shard now.
+struct Removal {
+  ShardId shard;
+  NodeId node;
+  OwnerId owner;
+  std::uint64_t serial = 0;   // at least the lease's
+};
+
+enum class ReceiptKind : std::uint8_t { stored = 1, served = 2, deleted = 3, renewed = 4 };
+
+/// A node's statement that it stored, served, renewed or deleted a shard at a time.
+struct Receipt {
+  ReceiptKind kind = ReceiptKind::stored;
+  ShardId shard;
+  NodeId node;
+  OwnerId owner;
+  Instant at;
+  Deadline deadline;          // of the lease it is about
+  std::uint64_t bytes = 0;
+};
+
+[[nodiscard]] Envelope sign_lease(const Lease& lease, const Signer& owner);
+[[nodiscard]] Envelope sign_removal(const Removal& removal, const Signer& owner);
+[[nodiscard]] Envelope sign_receipt(const Receipt& receipt, const Signer& node);
+
+/// Each checks the signature, that the signer is the owner (or, for a receipt, the node) that the statement names, the
+/// version, and every field's range. not_permitted for a signature or signer that does not match, damaged for bytes
+/// that do not parse, version for another version.
+[[nodiscard]] Result<Lease> open_lease(const Envelope& envelope);
+[[nodiscard]] Result<Removal> open_removal(const Envelope& envelope);
+[[nodiscard]] Result<Receipt> open_receipt(const Envelope& envelope);
+
+}  // namespace ephfs::core
