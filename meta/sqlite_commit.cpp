@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "meta/sqlite_commit.hpp"
+
+#include <limits>
+
+#include "meta/sqlite_records.hpp"
+
+namespace ephfs::meta {
+
+using core::Error;
+using core::fail;
+
+namespace {
+
+// "Put" updates the row that is there instead of replacing it: a replaced row would take its dependants with
+// it.
+constexpr Sql kPutInode{"inodes", R"sql(
+  INSERT INTO inodes (number, mode, uid, gid, rdev, links, size, accessed, modified, changed, file, wrapped_key, target,
+                      deadline, ttl, default_deadline, deadline_explicit, ttl_mode, profile_k, profile_m)
+  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
+  ON CONFLICT (number) DO UPDATE SET
+    mode = ?2, uid = ?3, gid = ?4, rdev = ?5, links = ?6, size = ?7, accessed = ?8, modified = ?9, changed = ?10,
+    file = ?11, wrapped_key = ?12, target = ?13, deadline = ?14, ttl = ?15, default_deadline = ?16,
+    deadline_explicit = ?17, ttl_mode = ?18, profile_k = ?19, profile_m = ?20)sql"};
+constexpr Sql kDropInode{"inodes", "DELETE FROM inodes WHERE number = ?1"};
+constexpr Sql kPutName{"names",
+                       "INSERT INTO names (parent, name, inode) VALUES (?1, ?2, ?3) "
+                       "ON CONFLICT (parent, name) DO UPDATE SET inode = ?3"};
+constexpr Sql kDropName{"names", "DELETE FROM names WHERE parent = ?1 AND name = ?2"};
+constexpr Sql kPutXattr{"xattrs",
+                        "INSERT INTO xattrs (inode, name, value) VALUES (?1, ?2, ?3) "
+                        "ON CONFLICT (inode, name) DO UPDATE SET value = ?3"};
+constexpr Sql kDropXattr{"xattrs", "DELETE FROM xattrs WHERE inode = ?1 AND name = ?2"};
+constexpr Sql kPutExtent{"extents", R"sql(
+  INSERT INTO extents (inode, offset, length, stripe, stripe_offset, origin_offset, origin_length)
+  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+  ON CONFLICT (inode, offset) DO UPDATE SET
+    length = ?3, stripe = ?4, stripe_offset = ?5, origin_offset = ?6, origin_length = ?7)sql"};
+constexpr Sql kDropExtent{"extents", "DELETE FROM extents WHERE inode = ?1 AND offset = ?2"};
+// `live` is left to the triggers.
+constexpr Sql kPutStripe{"stripes", R"sql(
+  INSERT INTO stripes (number, id, state, algorithm, profile_k, profile_m, length, deadline, created)
+  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+  ON CONFLICT (number) DO UPDATE SET
+    id = ?2, state = ?3, algorithm = ?4, profile_k = ?5, profile_m = ?6, length = ?7, deadline = ?8, created = ?9)sql"};
+constexpr Sql kDropStripe{"stripes", "DELETE FROM stripes WHERE number = ?1"};
+constexpr Sql kPutPlacement{"placements", R"sql(
+  INSERT INTO placements (stripe, shard_index, shard, node, stored, shard_bytes, lease_serial, lease_deadline, receipt)
+  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+  ON CONFLICT (stripe, shard_index) DO UPDATE SET
+    shard = ?3, node = ?4, stored = ?5, shard_bytes = ?6, lease_serial = ?7, lease_deadline = ?8, receipt = ?9)sql"};
+constexpr Sql kPutRemoval{
+    "removals",
+    "INSERT INTO removals (shard, node, serial, lease_deadline) VALUES (?1, ?2, ?3, ?4) "
+    "ON CONFLICT (shard, node) DO UPDATE SET serial = ?3, lease_deadline = ?4"};
+constexpr Sql kDropRemoval{"removals", "DELETE FROM removals WHERE shard = ?1 AND node = ?2"};
+constexpr Sql kPutValue{
+    "settings",
+    "INSERT INTO settings (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2"};
+
+constexpr auto kOffsetMax = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+
+bool is_range(std::uint64_t offset, std::uint64_t length) {
+  return length > 0 && offset <= kOffsetMax && length <= kOffsetMax - offset;
+}
+
+bool is_profile(core::Profile profile) {
+  return profile.k >= 1 && profile.k <= core::kDataShardsMax && profile.m <= core::kParityShardsMax;
+}
+
+std::optional<std::uint32_t> stored_k(const std::optional<core::Profile>& profile) {
+  return profile ? std::optional<std::uint32_t>(profile->k) : std::nullopt;
+}
+std::optional<std::uint32_t> stored_m(const std::optional<core::Profile>& profile) {
+  return profile ? std::optional<std::uint32_t>(profile->m) : std::nullopt;
+}
+
+core::Failure refuse(const std::string& what) {
+  return fail(Error::invalid_argument, "catalog: " + what);
+}
+
+/// Applies each kind of change; one overload a kind.
+struct Applier {
+  SqliteConnection& connection;
+
+  template <class... Values>
+  Result<> run(const Sql& sql, const Values&... values) const {
+    return SqliteQuery(connection, sql).bind(values...).run();
+  }
+
+  Result<> operator()(const PutInode& put) const {
+    const InodeRecord& inode = put.inode;
+    if (inode.number.value == 0 || inode.ttl_mode > TtlMode::accessed ||
+        (inode.profile && !is_profile(*inode.profile))) {
+      return refuse("no record of inode " + std::to_string(inode.number.value));
+    }
+    return run(kPutInode, inode.number, inode.mode, inode.uid, inode.gid,
+               static_cast<std::int64_t>(inode.rdev), inode.links, inode.size, inode.accessed.ns,
+               inode.modified.ns, inode.changed.ns,
+               inode.file.is_zero() ? core::ByteView() : inode.file.view(), inode.wrapped_key, inode.target,
+               stored_deadline(inode.deadline), std::int64_t{inode.ttl.count()},
+               stored_deadline(inode.default_deadline), inode.deadline_explicit,
+               static_cast<std::uint32_t>(inode.ttl_mode), stored_k(inode.profile), stored_m(inode.profile));
+  }
+  Result<> operator()(const DropInode& drop) const { return run(kDropInode, drop.inode); }
+
+  Result<> operator()(const PutName& put) const {
+    if (put.name.empty()) return refuse("an empty name in directory " + std::to_string(put.parent.value));
+    return run(kPutName, put.parent, put.name, put.inode);
+  }
+  Result<> operator()(const DropName& drop) const { return run(kDropName, drop.parent, drop.name); }
+
+  Result<> operator()(const PutXattr& put) const { return run(kPutXattr, put.inode, put.name, put.value); }
+  Result<> operator()(const DropXattr& drop) const { return run(kDropXattr, drop.inode, drop.name); }
+
+  Result<> operator()(const PutExtent& put) const {
+    const ExtentRecord& extent = put.extent;
+    if (!is_range(extent.offset, extent.length) || !is_range(extent.origin_offset, extent.origin_length) ||
+        !is_range(extent.stripe_offset, extent.origin_length)) {
+      return refuse("an empty or endless extent of inode " + std::to_string(extent.inode.value));
+    }
+    return run(kPutExtent, extent.inode, extent.offset, extent.length, extent.stripe, extent.stripe_offset,
+               extent.origin_offset, extent.origin_length);
+  }
+  Result<> operator()(const DropExtent& drop) const { return run(kDropExtent, drop.inode, drop.offset); }
+
+  Result<> operator()(const PutStripe& put) const {
+    const StripeRecord& stripe = put.stripe;
+    const bool algorithm_known = stripe.algorithm == core::AeadAlgorithm::aes_256_gcm ||
+                                 stripe.algorithm == core::AeadAlgorithm::xchacha20_poly1305;
+    if (stripe.number.value <= 0 || stripe.state > StripeState::placed || !algorithm_known ||
+        !is_profile(stripe.profile)) {
+      return refuse("no record of stripe " + std::to_string(stripe.number.value));
+    }
+    return run(kPutStripe, stripe.number, stripe.id, static_cast<std::uint32_t>(stripe.state),
+               static_cast<std::uint32_t>(stripe.algorithm), std::uint32_t{stripe.profile.k},
+               std::uint32_t{stripe.profile.m}, stripe.length, stored_deadline(stripe.deadline),
+               stripe.created.ms);
+  }
+  Result<> operator()(const DropStripe& drop) const { return run(kDropStripe, drop.stripe); }
+
+  Result<> operator()(const PutPlacement& put) const {
+    const PlacementRecord& placement = put.placement;
+    if (placement.index >= core::kDataShardsMax + core::kParityShardsMax) {
+      return refuse("shard index " + std::to_string(placement.index) + " of stripe " +
+                    std::to_string(placement.stripe.value));
+    }
+    return run(kPutPlacement, placement.stripe, std::uint32_t{placement.index}, placement.shard,
+               placement.node, placement.stored, placement.shard_bytes, placement.lease_serial,
+               stored_deadline(placement.lease_deadline), placement.receipt);
+  }
+
+  Result<> operator()(const PutRemoval& put) const {
+    const RemovalRecord& removal = put.removal;
+    return run(kPutRemoval, removal.shard, removal.node, removal.serial,
+               stored_deadline(removal.lease_deadline));
+  }
+  Result<> operator()(const DropRemoval& drop) const { return run(kDropRemoval, drop.shard, drop.node); }
+
+  Result<> operator()(const PutValue& put) const { return run(kPutValue, put.key, put.value); }
+};
+
+}  // namespace
+
+Result<> apply_change(SqliteConnection& connection, const Change& change) {
+  return std::visit(Applier{connection}, change);
+}
+
+}  // namespace ephfs::meta

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "meta/sqlite_records.hpp"
+
+#include <limits>
+
+namespace ephfs::meta {
+
+namespace {
+
+constexpr std::uint64_t kMax32 = std::numeric_limits<std::uint32_t>::max();
+
+core::Profile read_profile(SqliteQuery& row, int column) {
+  core::Profile profile;
+  profile.k = static_cast<std::uint8_t>(row.natural_to(column, core::kDataShardsMax));
+  profile.m = static_cast<std::uint8_t>(row.natural_to(column + 1, core::kParityShardsMax));
+  if (profile.k == 0) row.mark_unsound();
+  return profile;
+}
+
+core::AeadAlgorithm read_algorithm(SqliteQuery& row, int column) {
+  const auto algorithm = static_cast<core::AeadAlgorithm>(row.natural_to(column, 2));
+  if (algorithm != core::AeadAlgorithm::aes_256_gcm && algorithm != core::AeadAlgorithm::xchacha20_poly1305) {
+    row.mark_unsound();
+  }
+  return algorithm;
+}
+
+}  // namespace
+
+Deadline read_deadline(SqliteQuery& row, int column) {
+  return row.is_null(column) ? Deadline::never() : Deadline::from_raw(row.integer(column));
+}
+
+InodeRecord read_inode(SqliteQuery& row) {
+  InodeRecord inode;
+  inode.number = {row.natural(0)};
+  inode.mode = static_cast<std::uint32_t>(row.natural_to(1, kMax32));
+  inode.uid = static_cast<std::uint32_t>(row.natural_to(2, kMax32));
+  inode.gid = static_cast<std::uint32_t>(row.natural_to(3, kMax32));
+  inode.rdev = static_cast<std::uint64_t>(row.integer(4));
+  inode.links = static_cast<std::uint32_t>(row.natural_to(5, kMax32));
+  inode.size = row.natural(6);
+  inode.accessed = {row.integer(7)};
+  inode.modified = {row.integer(8)};
+  inode.changed = {row.integer(9)};
+  if (!row.blob(10).empty()) inode.file = row.id<core::FileId>(10);
+  inode.wrapped_key = core::to_bytes(row.blob(11));
+  inode.target = row.text(12);
+  inode.deadline = read_deadline(row, 13);
+  inode.ttl = core::Milliseconds(row.integer(14));
+  inode.default_deadline = read_deadline(row, 15);
+  inode.deadline_explicit = row.natural_to(16, 1) == 1;
+  inode.ttl_mode = static_cast<TtlMode>(row.natural_to(17, 2));
+  if (!row.is_null(18)) inode.profile = read_profile(row, 18);
+  return inode;
+}
+
+ExtentRecord read_extent(SqliteQuery& row) {
+  ExtentRecord extent;
+  extent.inode = {row.natural(0)};
+  extent.offset = row.natural(1);
+  extent.length = row.natural(2);
+  extent.stripe = {row.integer(3)};
+  extent.stripe_offset = row.natural(4);
+  extent.origin_offset = row.natural(5);
+  extent.origin_length = row.natural(6);
+  return extent;
+}
+
+StripeRecord read_stripe(SqliteQuery& row) {
+  StripeRecord stripe;
+  stripe.number = {row.integer(0)};
+  stripe.id = row.id<core::StripeId>(1);
+  stripe.state = static_cast<StripeState>(row.natural_to(2, 2));
+  stripe.algorithm = read_algorithm(row, 3);
+  stripe.profile = read_profile(row, 4);
+  stripe.length = row.natural(6);
+  stripe.live = row.natural(7);
+  stripe.deadline = read_deadline(row, 8);
+  stripe.created = {row.integer(9)};
+  return stripe;
+}
+
+PlacementRecord read_placement(SqliteQuery& row) {
+  PlacementRecord placement;
+  placement.stripe = {row.integer(0)};
+  placement.index =
+      static_cast<std::uint8_t>(row.natural_to(1, core::kDataShardsMax + core::kParityShardsMax - 1));
+  placement.shard = row.id<core::ShardId>(2);
+  placement.node = row.id<core::NodeId>(3);
+  placement.stored = row.natural_to(4, 1) == 1;
+  placement.shard_bytes = row.natural(5);
+  placement.lease_serial = row.natural(6);
+  placement.lease_deadline = read_deadline(row, 7);
+  placement.receipt = core::to_bytes(row.blob(8));
+  return placement;
+}
+
+RemovalRecord read_removal(SqliteQuery& row) {
+  RemovalRecord removal;
+  removal.shard = row.id<core::ShardId>(0);
+  removal.node = row.id<core::NodeId>(1);
+  removal.serial = row.natural(2);
+  removal.lease_deadline = read_deadline(row, 3);
+  return removal;
+}
+
+}  // namespace ephfs::meta

@@ -1,0 +1,413 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every Catalog does, as tests. Include it in one file of a test program and instantiate CatalogContract
+// there with a factory for each implementation.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "meta/catalog.hpp"
+#include "tests/meta/marked_keys.hpp"
+#include "tests/meta/records.hpp"
+
+namespace ephfs::meta::testing {
+
+/// A place where one catalog lives; open() gives what was committed there before. One is open at a time.
+class CatalogPlace {
+ public:
+  virtual ~CatalogPlace() = default;
+  [[nodiscard]] virtual std::unique_ptr<Catalog> open() = 0;
+  /// Where all of its files are; none for one that has no files.
+  [[nodiscard]] virtual std::optional<std::filesystem::path> directory() const { return std::nullopt; }
+};
+
+struct CatalogFactory {
+  std::string name;
+  std::function<std::unique_ptr<CatalogPlace>()> make;
+};
+
+class CatalogContract : public ::testing::TestWithParam<CatalogFactory> {
+ protected:
+  void SetUp() override {
+    place_ = GetParam().make();
+    catalog_ = place_->open();
+    commit({PutInode{directory(1)}});
+  }
+  void reopen() {
+    catalog_.reset();
+    catalog_ = place_->open();
+  }
+  void commit(const Changes& changes) {
+    const auto done = catalog_->commit(changes);
+    ASSERT_TRUE(done) << done.error();
+  }
+  void refuse(const Changes& changes) {
+    const auto done = catalog_->commit(changes);
+    ASSERT_FALSE(done);
+    EXPECT_EQ(done.error().code, core::Error::invalid_argument) << done.error();
+  }
+  void expect_clean() {
+    const auto lines = catalog_->check();
+    ASSERT_TRUE(lines) << lines.error();
+    EXPECT_THAT(*lines, ::testing::IsEmpty());
+  }
+  static std::vector<std::string> only_names(const std::vector<NameRecord>& records) {
+    std::vector<std::string> names;
+    for (const auto& record : records) names.push_back(record.name);
+    return names;
+  }
+  static std::vector<std::int64_t> only_numbers(const std::vector<StripeRecord>& records) {
+    std::vector<std::int64_t> numbers;
+    for (const auto& record : records) numbers.push_back(record.number.value);
+    return numbers;
+  }
+
+  std::unique_ptr<CatalogPlace> place_;
+  std::unique_ptr<Catalog> catalog_;
+};
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::UnorderedElementsAre;
+
+TEST_P(CatalogContract, KeepsEveryFieldOfAnInode) {
+  InodeRecord inode = regular(2, 12345, at(99));
+  inode.uid = 1000;
+  inode.gid = 4294967295U;
+  inode.rdev = 0xffff'ffff'ffff'ffffU;
+  inode.links = 0;
+  inode.accessed = {-5};
+  inode.modified = {1'700'000'000'123'456'789};
+  inode.changed = {3};
+  inode.target = "a/target";
+  inode.ttl = core::Milliseconds(7);
+  inode.default_deadline = at(1);
+  inode.deadline_explicit = true;
+  inode.ttl_mode = TtlMode::accessed;
+  inode.profile = core::Profile{16, 4};
+  commit({PutInode{inode}});
+  EXPECT_EQ(catalog_->inode({2}).value(), inode);
+  reopen();
+  EXPECT_EQ(catalog_->inode({2}).value(), inode);
+  EXPECT_EQ(catalog_->inode({1}).value(), directory(1));
+  EXPECT_EQ(catalog_->inode({3}).value(), std::nullopt);
+}
+
+TEST_P(CatalogContract, PutReplacesARecordAndKeepsWhatHangsOnIt) {
+  commit({PutInode{regular(2)}, PutName{{1}, "f", {2}}, PutXattr{{2}, "user.a", core::Bytes(3)},
+          PutStripe{stripe(1)}, PutExtent{extent(2, 0, 10, 1)}, PutPlacement{placement(1, 0)}});
+  InodeRecord changed = regular(2, 10, at(50));
+  StripeRecord longer = stripe(1, StripeState::placed, 2 << 20);
+  commit({PutInode{changed}, PutStripe{longer}});
+  EXPECT_EQ(catalog_->lookup({1}, "f").value(), changed);
+  EXPECT_EQ(catalog_->xattr({2}, "user.a").value(), core::Bytes(3));
+  EXPECT_EQ(catalog_->extents({2}).value().size(), 1U);
+  EXPECT_EQ(catalog_->placements({1}).value().size(), 1U);
+  longer.live = 10;
+  EXPECT_EQ(catalog_->stripe({1}).value(), longer);
+  expect_clean();
+}
+
+TEST_P(CatalogContract, ListsNamesInByteOrderFromWhereOneStopped) {
+  Changes changes;
+  std::uint64_t number = 2;
+  for (const char* name : {"b", "a", "\xff\x01", "ab", "B", "a b"}) {
+    changes.push_back(PutInode{regular(number, 0, at(static_cast<std::int64_t>(number)))});
+    changes.push_back(PutName{{1}, name, {number++}});
+  }
+  commit(changes);
+  EXPECT_THAT(only_names(catalog_->names({1}, "", 100).value()),
+              ElementsAre("B", "a", "a b", "ab", "b", "\xff\x01"));
+  EXPECT_THAT(only_names(catalog_->names({1}, "a", 2).value()), ElementsAre("a b", "ab"));
+  EXPECT_THAT(only_names(catalog_->names({1}, "aa", 2).value()), ElementsAre("ab", "b"));
+  EXPECT_THAT(catalog_->names({1}, "\xff\x01", 2).value(), IsEmpty());
+  EXPECT_THAT(catalog_->names({2}, "", 2).value(), IsEmpty());
+  EXPECT_THAT(catalog_->names({1}, "", 2).value().at(0), (NameRecord{"B", {6}, S_IFREG | 0644, at(6)}));
+}
+
+TEST_P(CatalogContract, FindsTheWayUpAndAllHardLinks) {
+  InodeRecord linked = regular(3);
+  linked.links = 2;
+  commit({PutInode{directory(2)}, PutInode{linked}, PutName{{1}, "d", {2}}, PutName{{2}, "x", {3}},
+          PutName{{1}, "y", {3}}});
+  EXPECT_EQ(catalog_->parent_of({2}).value(), (std::pair<InodeNumber, std::string>({1}, "d")));
+  EXPECT_EQ(catalog_->parent_of({1}).value(), std::nullopt);
+  EXPECT_THAT(catalog_->names_of({3}).value(), ElementsAre(std::pair<InodeNumber, std::string>({1}, "y"),
+                                                           std::pair<InodeNumber, std::string>({2}, "x")));
+  commit({DropName{{1}, "y"}, DropName{{1}, "was never there"}});
+  EXPECT_EQ(catalog_->parent_of({3}).value(), (std::pair<InodeNumber, std::string>({2}, "x")));
+}
+
+TEST_P(CatalogContract, KeepsXattrs) {
+  const core::Bytes value = core::to_bytes(core::as_bytes(std::string_view("\0zero", 5)));
+  commit({PutXattr{{1}, "user.b", value}, PutXattr{{1}, "user.a", {}}});
+  EXPECT_EQ(catalog_->xattr({1}, "user.b").value(), value);
+  EXPECT_EQ(catalog_->xattr({1}, "user.a").value(), core::Bytes());
+  EXPECT_EQ(catalog_->xattr({1}, "user.c").value(), std::nullopt);
+  EXPECT_THAT(catalog_->xattr_names({1}).value(), ElementsAre("user.a", "user.b"));
+  commit({DropXattr{{1}, "user.a"}, DropXattr{{1}, "user.c"}, PutXattr{{1}, "user.b", core::Bytes(65536)}});
+  EXPECT_THAT(catalog_->xattr_names({1}).value(), ElementsAre("user.b"));
+  EXPECT_EQ(catalog_->xattr({1}, "user.b").value(), core::Bytes(65536));
+}
+
+TEST_P(CatalogContract, DropInodeTakesXattrsAndExtentsWithIt) {
+  commit({PutInode{regular(2)}, PutXattr{{2}, "user.a", core::Bytes(1)}, PutStripe{stripe(1)},
+          PutExtent{extent(2, 0, 10, 1)}, PutExtent{extent(2, 10, 5, 1)}});
+  EXPECT_EQ(catalog_->stripe({1}).value()->live, 15U);
+  commit({DropInode{{2}}, DropInode{{77}}});
+  EXPECT_EQ(catalog_->inode({2}).value(), std::nullopt);
+  EXPECT_THAT(catalog_->xattr_names({2}).value(), IsEmpty());
+  EXPECT_THAT(catalog_->extents({2}).value(), IsEmpty());
+  EXPECT_EQ(catalog_->stripe({1}).value()->live, 0U);
+  expect_clean();
+}
+
+TEST_P(CatalogContract, KeepsExtentsByOffsetAndCountsLiveBytes) {
+  ExtentRecord slice = extent(2, 100, 20, 1, 4096);
+  slice.origin_offset = 50;
+  slice.origin_length = 500;
+  commit({PutInode{regular(2)}, PutInode{regular(3)}, PutStripe{stripe(1)}, PutStripe{stripe(2)},
+          PutExtent{slice}, PutExtent{extent(2, 0, 100, 2)}, PutExtent{extent(3, 0, 7, 1)}});
+  EXPECT_THAT(catalog_->extents({2}).value(), ElementsAre(extent(2, 0, 100, 2), slice));
+  EXPECT_THAT(catalog_->extents_in({1}).value(), ElementsAre(slice, extent(3, 0, 7, 1)));
+  EXPECT_EQ(catalog_->stripe({1}).value()->live, 27U);
+  EXPECT_EQ(catalog_->stripe({2}).value()->live, 100U);
+  // One at the same offset takes its place, in whatever stripe it is.
+  commit({PutExtent{extent(2, 0, 60, 1, 8192)}, DropExtent{{3}, 0}, DropExtent{{3}, 1}});
+  EXPECT_EQ(catalog_->stripe({1}).value()->live, 80U);
+  EXPECT_EQ(catalog_->stripe({2}).value()->live, 0U);
+  const auto totals = catalog_->totals().value();
+  EXPECT_EQ(totals.bytes, 80U);
+  EXPECT_EQ(totals.stripes, 2U);
+  EXPECT_EQ(totals.inodes, 3U);
+}
+
+TEST_P(CatalogContract, ChangesOfACommitComeInAnyOrder) {
+  commit({PutName{{1}, "f", {2}}, PutXattr{{2}, "user.a", {}}, PutExtent{extent(2, 0, 10, 5)},
+          PutPlacement{placement(5, 1)}, PutStripe{stripe(5)}, PutInode{regular(2)}});
+  EXPECT_EQ(catalog_->stripe({5}).value()->live, 10U);
+  EXPECT_EQ(catalog_->totals().value().bytes, 10U);
+  commit({DropStripe{{5}}, DropExtent{{2}, 0}});
+  EXPECT_EQ(catalog_->totals().value().bytes, 0U);
+  EXPECT_THAT(catalog_->placements({5}).value(), IsEmpty());
+  commit({DropInode{{2}}, DropName{{1}, "f"}});
+  expect_clean();
+}
+
+TEST_P(CatalogContract, ALiveCountThatIsPutIsIgnored) {
+  StripeRecord record = stripe(1);
+  record.live = 999;
+  commit({PutStripe{record}});
+  EXPECT_EQ(catalog_->stripe({1}).value()->live, 0U);
+  commit({PutStripe{record}});
+  EXPECT_EQ(catalog_->totals().value().bytes, 0U);
+}
+
+TEST_P(CatalogContract, RefusesWhatLeadsNowhereAndChangesNothing) {
+  commit(
+      {PutInode{regular(2)}, PutName{{1}, "f", {2}}, PutStripe{stripe(1)}, PutExtent{extent(2, 0, 10, 1)}});
+  const Changes good{PutInode{regular(9)}, PutName{{1}, "g", {9}}, PutValue{"k", core::Bytes(1)},
+                     DropName{{1}, "f"}};
+  const std::vector<Change> bad{
+      PutName{{1}, "h", {50}},                 // to no inode
+      PutName{{50}, "h", {1}},                 // in no directory
+      DropInode{{1}},                          // names are in it
+      PutXattr{{50}, "user.a", {}},            // of no inode
+      PutExtent{extent(50, 0, 1, 1)},          // of no inode
+      PutExtent{extent(2, 10, 1, 50)},         // in no stripe
+      DropStripe{{1}},                         // an extent is in it
+      PutPlacement{placement(50, 0)},          // of no stripe
+      PutPlacement{placement(1, 20)},          // no such shard
+      PutName{{1}, "", {2}},                   // empty
+      PutExtent{extent(2, 10, 0, 1)},          // empty
+      PutExtent{extent(2, ~0ULL >> 1, 1, 1)},  // endless
+      PutInode{regular(0)},
+      PutInode{regular(~0ULL)},
+      PutStripe{stripe(0)},
+  };
+  for (std::size_t index = 0; index < bad.size(); ++index) {
+    SCOPED_TRACE(index);
+    Changes changes = good;
+    changes.push_back(bad[index]);
+    refuse(changes);
+    changes = {bad[index]};
+    changes.insert(changes.end(), good.begin(), good.end());
+    refuse(changes);
+    EXPECT_EQ(catalog_->inode({9}).value(), std::nullopt);
+    EXPECT_EQ(catalog_->value("k").value(), std::nullopt);
+    EXPECT_TRUE(catalog_->lookup({1}, "f").value());
+    EXPECT_EQ(catalog_->totals().value().inodes, 2U);
+    EXPECT_EQ(catalog_->last_inode().value(), InodeNumber{2});
+  }
+  expect_clean();
+  commit(good);
+  EXPECT_TRUE(catalog_->lookup({1}, "g").value());
+}
+
+TEST_P(CatalogContract, RemembersTheLargestNumbersEverCommitted) {
+  EXPECT_EQ(catalog_->last_stripe().value(), StripeNumber{0});
+  commit({PutInode{regular(40)}, PutInode{regular(20)}, PutStripe{stripe(8)}, PutStripe{stripe(3)}});
+  commit({DropInode{{40}}, DropStripe{{8}}});
+  reopen();
+  EXPECT_EQ(catalog_->last_inode().value(), InodeNumber{40});
+  EXPECT_EQ(catalog_->last_stripe().value(), StripeNumber{8});
+}
+
+TEST_P(CatalogContract, FindsStripesByState) {
+  commit({PutStripe{stripe(1, StripeState::open)}, PutStripe{stripe(2, StripeState::sealed)},
+          PutStripe{stripe(3, StripeState::placed)}, PutStripe{stripe(4, StripeState::sealed)}});
+  EXPECT_THAT(only_numbers(catalog_->stripes_in_state(StripeState::open, 9).value()), ElementsAre(1));
+  EXPECT_THAT(only_numbers(catalog_->stripes_in_state(StripeState::sealed, 9).value()), ElementsAre(2, 4));
+  EXPECT_THAT(only_numbers(catalog_->stripes_in_state(StripeState::sealed, 1).value()), ElementsAre(2));
+  EXPECT_THAT(only_numbers(catalog_->stripes_in_state(StripeState::placed, 9).value()), ElementsAre(3));
+  commit({PutStripe{stripe(2, StripeState::placed)}});
+  EXPECT_THAT(only_numbers(catalog_->stripes_in_state(StripeState::sealed, 9).value()), ElementsAre(4));
+}
+
+TEST_P(CatalogContract, FindsDeadStripes) {
+  commit({PutInode{regular(2)}, PutStripe{stripe(1, StripeState::open)},
+          PutStripe{stripe(2, StripeState::sealed)},
+          PutStripe{stripe(3, StripeState::placed, 1 << 20, at(100))}, PutStripe{stripe(4)},
+          PutStripe{stripe(5, StripeState::open, 1 << 20, at(50))}, PutExtent{extent(2, 0, 10, 3)},
+          PutExtent{extent(2, 10, 10, 4)}, PutExtent{extent(2, 20, 10, 5)}});
+  EXPECT_THAT(only_numbers(catalog_->dead_stripes({49}, 9).value()), ElementsAre(2));
+  EXPECT_THAT(only_numbers(catalog_->dead_stripes({99}, 9).value()), UnorderedElementsAre(2, 5));
+  EXPECT_THAT(only_numbers(catalog_->dead_stripes({100}, 9).value()), UnorderedElementsAre(2, 3, 5));
+  EXPECT_EQ(catalog_->dead_stripes({100}, 2).value().size(), 2U);
+  commit({DropInode{{2}}});
+  EXPECT_THAT(only_numbers(catalog_->dead_stripes({0}, 9).value()), UnorderedElementsAre(2, 3, 4));
+  // Dead for both reasons, and still only once.
+  EXPECT_THAT(only_numbers(catalog_->dead_stripes({100}, 9).value()), UnorderedElementsAre(2, 3, 4, 5));
+}
+
+TEST_P(CatalogContract, FindsSparseStripes) {
+  commit({PutInode{regular(2)}, PutStripe{stripe(1, StripeState::placed, 1000)},
+          PutStripe{stripe(2, StripeState::placed, 1000, at(500))},
+          PutStripe{stripe(3, StripeState::sealed, 1000)}, PutExtent{extent(2, 0, 300, 1)},
+          PutExtent{extent(2, 300, 301, 2)}, PutExtent{extent(2, 700, 1, 3)}});
+  EXPECT_THAT(only_numbers(catalog_->sparse_stripes(300, {0}, 9).value()), ElementsAre(1));
+  EXPECT_THAT(only_numbers(catalog_->sparse_stripes(301, {499}, 9).value()), ElementsAre(1, 2));
+  EXPECT_THAT(only_numbers(catalog_->sparse_stripes(301, {500}, 9).value()), ElementsAre(1));
+  EXPECT_THAT(only_numbers(catalog_->sparse_stripes(301, {499}, 1).value()), ElementsAre(1));
+}
+
+TEST_P(CatalogContract, KeepsPlacementsAndWhatIsOwed) {
+  commit({PutStripe{stripe(1)}, PutStripe{stripe(2)}, PutPlacement{placement(1, 2, false)},
+          PutPlacement{placement(1, 0)}, PutPlacement{placement(2, 1, false)}});
+  EXPECT_THAT(catalog_->placements({1}).value(), ElementsAre(placement(1, 0), placement(1, 2, false)));
+  EXPECT_THAT(catalog_->owed(9).value(), ElementsAre(placement(1, 2, false), placement(2, 1, false)));
+  EXPECT_THAT(catalog_->owed(1).value(), ElementsAre(placement(1, 2, false)));
+  commit({PutPlacement{placement(1, 2, true)}});
+  EXPECT_THAT(catalog_->owed(9).value(), ElementsAre(placement(2, 1, false)));
+  commit({DropStripe{{2}}, DropStripe{{2}}});
+  EXPECT_THAT(catalog_->owed(9).value(), IsEmpty());
+  reopen();
+  EXPECT_THAT(catalog_->placements({1}).value(), ElementsAre(placement(1, 0), placement(1, 2, true)));
+}
+
+TEST_P(CatalogContract, KeepsRemovals) {
+  const RemovalRecord first{id_of<core::ShardId>(1), id_of<core::NodeId>(2), 3, at(4)};
+  const RemovalRecord second{id_of<core::ShardId>(1), id_of<core::NodeId>(3), 5, Deadline::never()};
+  commit({PutRemoval{second}, PutRemoval{first}});
+  EXPECT_THAT(catalog_->removals(9).value(), ElementsAre(first, second));
+  EXPECT_THAT(catalog_->removals(1).value(), ElementsAre(first));
+  commit({DropRemoval{first.shard, first.node}, DropRemoval{first.shard, first.node}});
+  EXPECT_THAT(catalog_->removals(9).value(), ElementsAre(second));
+}
+
+TEST_P(CatalogContract, KnowsWhatDiesWhen) {
+  EXPECT_TRUE(catalog_->next_deadline().value().is_never());
+  commit({PutInode{regular(2, 5, at(300))}, PutInode{regular(3, 7, at(100))},
+          PutInode{regular(4, 1, at(200))}, PutInode{regular(5, 1000)}});
+  EXPECT_EQ(catalog_->next_deadline().value(), at(100));
+  EXPECT_THAT(catalog_->expired({99}, 9).value(), IsEmpty());
+  EXPECT_THAT(catalog_->expired({100}, 9).value(), ElementsAre(InodeNumber{3}));
+  EXPECT_THAT(catalog_->expired({1000}, 9).value(),
+              ElementsAre(InodeNumber{3}, InodeNumber{4}, InodeNumber{2}));
+  EXPECT_THAT(catalog_->expired({1000}, 2).value(), ElementsAre(InodeNumber{3}, InodeNumber{4}));
+  const auto expiring = catalog_->expiring({100}, {300}).value();
+  EXPECT_EQ(expiring.files, 2U);
+  EXPECT_EQ(expiring.bytes, 8U);
+  EXPECT_EQ(catalog_->expiring({101}, {301}).value().bytes, 6U);
+  commit({PutInode{regular(3, 7, at(400))}, DropInode{{4}}});
+  EXPECT_EQ(catalog_->next_deadline().value(), at(300));
+}
+
+TEST_P(CatalogContract, FindsOrphans) {
+  InodeRecord orphan = regular(3);
+  orphan.links = 0;
+  commit({PutInode{orphan}, PutInode{regular(2)}, PutName{{1}, "f", {2}}});
+  EXPECT_THAT(catalog_->orphans(9).value(), ElementsAre(InodeNumber{3}));
+  expect_clean();
+  InodeRecord unlinked = regular(2);
+  unlinked.links = 0;
+  commit({DropName{{1}, "f"}, PutInode{unlinked}});
+  EXPECT_THAT(catalog_->orphans(1).value(), ElementsAre(InodeNumber{2}));
+  commit({DropInode{{2}}, DropInode{{3}}});
+  EXPECT_THAT(catalog_->orphans(9).value(), IsEmpty());
+}
+
+TEST_P(CatalogContract, KeepsValues) {
+  EXPECT_EQ(catalog_->value("k").value(), std::nullopt);
+  commit({PutValue{"k", core::Bytes(2)}, PutValue{"empty", {}}});
+  commit({PutValue{"k", core::Bytes(3)}});
+  reopen();
+  EXPECT_EQ(catalog_->value("k").value(), core::Bytes(3));
+  EXPECT_EQ(catalog_->value("empty").value(), core::Bytes());
+}
+
+TEST_P(CatalogContract, SyncAndAnEmptyCommitSucceed) {
+  commit({});
+  const auto synced = catalog_->sync();
+  EXPECT_TRUE(synced) << synced.error();
+}
+
+TEST_P(CatalogContract, CheckFindsNamesAndLinksThatDisagree) {
+  InodeRecord twice = regular(2);
+  twice.links = 2;
+  commit({PutInode{twice}, PutName{{1}, "f", {2}}, PutInode{directory(3)}});
+  const auto lines = catalog_->check().value();
+  ASSERT_EQ(lines.size(), 2U);
+  EXPECT_THAT(lines.at(0), ::testing::HasSubstr("inode 2"));
+}
+
+TEST_P(CatalogContract, ScrubbingChangesNoRecord) {
+  commit({PutInode{regular(2)}, PutName{{1}, "f", {2}}, PutInode{regular(3)}});
+  ASSERT_TRUE(catalog_->scrub());
+  commit({DropInode{{3}}});
+  ASSERT_TRUE(catalog_->scrub());
+  ASSERT_TRUE(catalog_->scrub()) << "with nothing to do";
+  EXPECT_EQ(catalog_->lookup({1}, "f").value(), regular(2));
+  EXPECT_EQ(catalog_->inode({3}).value(), std::nullopt);
+  reopen();
+  EXPECT_EQ(catalog_->lookup({1}, "f").value(), regular(2));
+  expect_clean();
+}
+
+TEST_P(CatalogContract, WhatWasDroppedIsInNoFileAfterScrubbing) {
+  const auto files = place_->directory();
+  if (!files) GTEST_SKIP() << "has no files";
+  // Rows of many lengths that come, grow, shrink, move and go in no order, so that pages split and join.
+  MarkedKeys keys;
+  EPHFS_TRACE_SEED(keys.random);
+  for (int round = 0; round < 12; ++round) {
+    for (int step = 0; step < 400; ++step) ASSERT_NO_FATAL_FAILURE(commit(keys.next_changes()));
+    const auto done = catalog_->scrub();
+    ASSERT_TRUE(done) << done.error();
+    const auto found = keys.find_in(*files);
+    ASSERT_THAT(found.dead, IsEmpty()) << "round " << round;
+    ASSERT_EQ(found.living.size(), keys.living()) << "a control: what lives is found";
+  }
+  reopen();
+  EXPECT_THAT(keys.find_in(*files).dead, IsEmpty());
+  commit(keys.drop_all());
+  catalog_.reset();
+  EXPECT_THAT(keys.find_in(*files).dead, IsEmpty()) << "after closing";
+}
+
+}  // namespace ephfs::meta::testing
