@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "net/peer_service.hpp"
+
+#include "net/wire.hpp"
+
+namespace ephfs::net {
+namespace {
+
+awaitable<Result<Message>> serve_store(Peer& peer, Message request, CallLimits limits) {
+  EPHFS_CO_TRY(auto lease, unpack_store(request));
+  ShardSource shard;
+  shard.bytes = std::move(request.payload);
+  EPHFS_CO_TRY(const auto receipt, co_await peer.store(std::move(lease), std::move(shard), std::move(limits)));
+  co_return pack_receipt(receipt);
+}
+
+awaitable<Result<Message>> serve_fetch(Peer& peer, Message request, CallLimits limits) {
+  EPHFS_CO_TRY(auto fetch, unpack_fetch(request));
+  EPHFS_CO_TRY(const auto range, co_await peer.fetch(fetch, std::move(limits)));
+  co_return pack_range(range);
+}
+
+awaitable<Result<Message>> serve_renew(Peer& peer, Message request, CallLimits limits) {
+  EPHFS_CO_TRY(auto lease, unpack_renew(request));
+  EPHFS_CO_TRY(const auto receipt, co_await peer.renew(std::move(lease), std::move(limits)));
+  co_return pack_receipt(receipt);
+}
+
+awaitable<Result<Message>> serve_remove(Peer& peer, Message request, CallLimits limits) {
+  EPHFS_CO_TRY(auto removal, unpack_remove(request));
+  EPHFS_CO_TRY(const auto receipt, co_await peer.remove(std::move(removal), std::move(limits)));
+  co_return pack_receipt(receipt);
+}
+
+awaitable<Result<Message>> serve_prove(Peer& peer, Message request, CallLimits limits) {
+  EPHFS_CO_TRY(auto challenge, unpack_challenge(request));
+  EPHFS_CO_TRY(const auto proof, co_await peer.prove(std::move(challenge), std::move(limits)));
+  co_return pack_proof(proof);
+}
+
+awaitable<Result<Message>> serve_status(Peer& peer, CallLimits limits) {
+  EPHFS_CO_TRY(const auto status, co_await peer.status(std::move(limits)));
+  co_return pack_status(status);
+}
+
+}  // namespace
+
+awaitable<Result<Message>> serve_peer(Peer& peer, Message request, CallLimits limits) {
+  switch (request.kind) {
+    case MessageKind::store:
+      return serve_store(peer, std::move(request), std::move(limits));
+    case MessageKind::fetch:
+      return serve_fetch(peer, std::move(request), std::move(limits));
+    case MessageKind::renew:
+      return serve_renew(peer, std::move(request), std::move(limits));
+    case MessageKind::remove:
+      return serve_remove(peer, std::move(request), std::move(limits));
+    case MessageKind::prove:
+      return serve_prove(peer, std::move(request), std::move(limits));
+    case MessageKind::status:
+      return serve_status(peer, std::move(limits));
+    default:
+      break;
+  }
+  return [](MessageKind kind) -> awaitable<Result<Message>> {
+    co_return core::fail(core::Error::not_supported,
+                         "a request of kind " + std::to_string(static_cast<std::uint32_t>(kind)));
+  }(request.kind);
+}
+
+}  // namespace ephfs::net

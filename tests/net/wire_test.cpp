@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+// The bytes on the wire: the worked example of docs/protocol.md, and what is refused.
+#include "net/wire.hpp"
+
+#include <gtest/gtest.h>
+
+#include "net/messages.pb.h"
+#include "tests/support/sample_shard.hpp"
+
+namespace ephfs::net::testing {
+namespace {
+
+using core::Bytes;
+using core::Error;
+using ephfs::testing::Random;
+
+core::ShardId example_shard() {
+  return *core::ShardId::from_hex("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f");
+}
+
+std::string hex_of(MessageKind kind, std::uint64_t id, std::uint64_t budget_ms, const Bytes& body) {
+  return core::to_hex(pack_packet({kind, id, budget_ms, body}));
+}
+
+TEST(WireTest, TheWorkedExampleHolds) {
+  Hello hello;
+  hello.pool = *core::PoolId::from_hex("00112233445566778899aabbccddeeff");
+  hello.agent = "ephfs/0.1.0";
+  hello.members = {{*core::NodeId::from_hex("ff" + example_shard().hex().substr(2)), "127.0.0.1:7400"}};
+  const Message greeting = pack_hello(hello);
+  EXPECT_EQ(hex_of(greeting.kind, 0, 0, greeting.body),
+            "08012221" "0801" "121000112233445566778899aabbccddeeff" "1a0b65706866732f302e312e30");
+  EXPECT_EQ(core::to_hex(greeting.payload.view()),
+            "0a320a20ff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+            "120e3132372e302e302e313a37343030");
+
+  const FetchRequest request{example_shard(), 8192, 4096, false};
+  const Message fetch = pack_fetch(request);
+  EXPECT_EQ(hex_of(fetch.kind, 7, 2500, fetch.body),
+            "0811" "1007" "18c413" "2228"
+            "0a20000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f" "108040" "188020");
+
+  ShardRange range;
+  range.bytes = core::SharedBytes(core::Buffer(4096));
+  range.offset = 8192;
+  range.shard_bytes = 1U << 20U;
+  const Message reply = pack_range(range);
+  EXPECT_EQ(hex_of(reply.kind, 7, 0, reply.body), "0805" "1007" "2207" "088040" "10808040");
+
+  const Bytes failure = pack_failure(core::fail(Error::not_found, "shard 0001"));
+  EXPECT_EQ(hex_of(MessageKind::failure, 7, 0, failure),
+            "0806" "1007" "2217" "0a096e6f745f666f756e64" "120a73686172642030303031");
+  EXPECT_EQ(hex_of(MessageKind::cancel, 7, 0, {}), "0804" "1007");
+}
+
+TEST(WireTest, ReadsBackWhatItWrote) {
+  Random random;
+  EPHFS_TRACE_SEED(random);
+  const auto shard = ephfs::testing::make_shard(random, 50'000);
+  const auto owner = ephfs::testing::make_signer(random);
+  const auto envelope = core::sign_lease(
+      ephfs::testing::make_lease(shard, core::node_id_of(owner.public_key()), owner, core::Instant{1'800'000'000'000}),
+      owner);
+  EXPECT_EQ(*unpack_store(pack_store(envelope, shard.source.bytes)), envelope);
+  EXPECT_EQ(*unpack_renew(pack_renew(envelope)), envelope);
+  EXPECT_EQ(*unpack_remove(pack_remove(envelope)), envelope);
+  EXPECT_EQ(*unpack_receipt(pack_receipt(envelope)), envelope);
+
+  const Challenge challenge{shard.id, {}, {0, 12, 5}};
+  const auto same = unpack_challenge(pack_challenge(challenge));
+  ASSERT_TRUE(same);
+  EXPECT_EQ(same->leaves, challenge.leaves);
+  Proof proof;
+  proof.shard_bytes = shard.bytes();
+  proof.receipt = envelope;
+  for (const auto leaf : challenge.leaves) {
+    const std::size_t start = leaf * core::kLeafBytes;
+    proof.leaves.push_back({shard.source.bytes.slice(start, std::min(core::kLeafBytes, shard.bytes() - start)),
+                            shard.tree().prove_range(leaf, 1)});
+  }
+  const auto proven = unpack_proof(pack_proof(proof), challenge);
+  ASSERT_TRUE(proven) << proven.error();
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_TRUE(std::ranges::equal(proven->leaves[i].bytes.view(), proof.leaves[i].bytes.view()));
+    EXPECT_EQ(proven->leaves[i].path, proof.leaves[i].path);
+  }
+
+  const NodeStatus status{core::node_id_of(owner.public_key()), 1, 2, 3, core::Instant{4}};
+  const auto told = unpack_status(pack_status(status));
+  ASSERT_TRUE(told);
+  EXPECT_EQ(told->node, status.node);
+  EXPECT_EQ(told->used, 2U);
+  const std::vector<Member> members{{status.node, "a:1"}, {core::NodeId{}, ""}};
+  EXPECT_EQ(*unpack_members(pack_members(members)), members);
+}
+
+TEST(WireTest, RefusesWhatIsOutOfBounds) {
+  const auto message = [](MessageKind kind, const auto& proto) {
+    const std::string text = proto.SerializeAsString();
+    return Message{kind, core::to_bytes(core::as_bytes(text)), {}};
+  };
+  pb::Fetch fetch;
+  fetch.set_shard("short");
+  fetch.set_length(1);
+  EXPECT_EQ(unpack_fetch(message(MessageKind::fetch, fetch)).error().code, Error::protocol);
+  fetch.set_shard(std::string(32, 'x'));
+  fetch.set_length(0);
+  EXPECT_EQ(unpack_fetch(message(MessageKind::fetch, fetch)).error().code, Error::invalid_argument);
+  fetch.set_length(kShardBytesMax + 1);
+  EXPECT_EQ(unpack_fetch(message(MessageKind::fetch, fetch)).error().code, Error::invalid_argument);
+
+  pb::Prove prove;
+  prove.set_shard(std::string(32, 'x'));
+  prove.set_nonce(std::string(31, 'x'));
+  prove.add_leaves(0);
+  EXPECT_EQ(unpack_challenge(message(MessageKind::prove, prove)).error().code, Error::protocol);
+  prove.set_nonce(std::string(32, 'x'));
+  for (std::size_t i = 0; i < kChallengeLeavesMax; ++i) prove.add_leaves(0);
+  EXPECT_EQ(unpack_challenge(message(MessageKind::prove, prove)).error().code, Error::invalid_argument);
+
+  pb::Join join;
+  join.set_secret(std::string(15, 'x'));
+  EXPECT_EQ(unpack_join(message(MessageKind::join, join)).error().code, Error::protocol);
+  join.set_secret(std::string(16, 'x'));
+  join.set_address(std::string(kAddressBytesMax + 1, 'a'));
+  EXPECT_EQ(unpack_join(message(MessageKind::join, join)).error().code, Error::protocol);
+  join.set_address("a\nb:1");
+  EXPECT_EQ(unpack_join(message(MessageKind::join, join)).error().code, Error::protocol);
+
+  std::vector<Member> many(kMembersMax + 1);
+  EXPECT_EQ(unpack_members(pack_members(many)).error().code, Error::protocol);
+
+  pb::Store store;
+  store.set_lease("none");
+  EXPECT_EQ(unpack_store(message(MessageKind::store, store)).error().code, Error::protocol) << "no shard";
+  Message with_shard = message(MessageKind::store, store);
+  with_shard.payload = core::SharedBytes(core::Buffer(kShardBytesMax + 1));
+  EXPECT_EQ(unpack_store(with_shard).error().code, Error::protocol) << "too long a shard";
+  with_shard.payload = with_shard.payload.slice(0, 10);
+  EXPECT_EQ(unpack_store(with_shard).error().code, Error::protocol) << "no envelope";
+
+  pb::Failure failure;
+  failure.set_code("out_of_cheese");
+  failure.set_detail(std::string(10'000, '\x1b'));
+  const std::string text = failure.SerializeAsString();
+  const auto read = unpack_failure(core::as_bytes(text));
+  EXPECT_EQ(read.code, Error::protocol);
+  EXPECT_EQ(read.detail, std::string(kFailureDetailBytesMax, '?'));
+}
+
+// Every reader, on noise and on good messages with bytes changed: an answer or a refusal, never worse.
+TEST(WireTest, SurvivesNoise) {
+  Random random;
+  EPHFS_TRACE_SEED(random);
+  Hello hello;
+  hello.agent = "x";
+  hello.members = {{core::NodeId{}, "a:1"}};
+  const FetchRequest request{example_shard(), 0, 4096, true};
+  const Challenge challenge{example_shard(), {}, {0, 1}};
+  std::vector<Message> seeds{pack_hello(hello), pack_fetch(request), pack_challenge(challenge),
+                             pack_join({random.bytes(kJoinSecretBytes), "a:1"}), pack_members(hello.members),
+                             pack_status({})};
+  ShardRange range;
+  range.bytes = core::SharedBytes::copy_of(random.bytes(4096));
+  range.shard_bytes = 100'000;
+  range.proof.resize(5);
+  seeds.push_back(pack_range(range));
+  for (int round = 0; round < 20'000; ++round) {
+    Message message = seeds[random.below(seeds.size())];
+    if (random.chance(4)) message.body = random.bytes(random.below(200));
+    for (std::uint64_t changes = random.below(4); changes > 0 && !message.body.empty(); --changes) {
+      message.body[random.below(message.body.size())] = static_cast<std::byte>(random.below(256));
+    }
+    if (random.chance(3)) message.payload = core::SharedBytes::copy_of(random.bytes(random.below(300)));
+    (void)unpack_packet(message.body);
+    (void)unpack_failure(message.body);
+    (void)unpack_hello(message, kProtocolVersion);
+    (void)unpack_store(message);
+    (void)unpack_renew(message);
+    (void)unpack_remove(message);
+    (void)unpack_receipt(message);
+    (void)unpack_fetch(message);
+    (void)unpack_challenge(message);
+    (void)unpack_status(message);
+    (void)unpack_join(message);
+    (void)unpack_join_reply(message);
+    (void)unpack_members(message);
+    (void)unpack_proof(message, challenge);
+    if (const auto got = unpack_range(message, request)) {
+      EXPECT_EQ(got->offset, 0U);
+      EXPECT_EQ(got->bytes.size(), std::min<std::uint64_t>(4096, got->shard_bytes));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ephfs::net::testing
