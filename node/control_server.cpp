@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+// The only file that sees Boost.Beast.
+#include "node/control_server.hpp"
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/beast/core/basic_stream.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http.hpp>
+#include <list>
+
+#include "core/log.hpp"
+
+namespace ephfs::node {
+namespace {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = beast::http;
+using core::Error;
+using core::fail;
+using Local = asio::local::stream_protocol;
+using Stream = beast::basic_stream<Local, asio::any_io_executor>;
+using boost::system::error_code;
+
+constexpr std::chrono::seconds kSilenceMax{5};
+constexpr std::size_t kAnswerBytesMax = 64U << 20U;
+
+bool fits_socket(const std::filesystem::path& path) { return path.native().size() < sizeof(sockaddr_un::sun_path); }
+
+core::Failure failure_of(const error_code& error, const std::filesystem::path& path) {
+  if (error == beast::error::timeout) return fail(Error::timed_out, path.string());
+  if (error == asio::error::connection_refused || error == boost::system::errc::no_such_file_or_directory) {
+    return fail(Error::unreachable, path.string());
+  }
+  return fail(Error::io, path.string() + ": " + error.message());
+}
+
+}  // namespace
+
+struct ControlServer::State {
+  asio::any_io_executor executor;
+  std::filesystem::path path;
+  ControlHandlers handlers;
+  std::unique_ptr<Local::acceptor> acceptor;
+  std::list<Stream> connections;
+  bool stopping = false;
+  core::TaskGroup tasks;
+
+  [[nodiscard]] awaitable<void> accept();
+  [[nodiscard]] awaitable<void> serve(std::list<Stream>::iterator connection);
+  [[nodiscard]] http::response<http::string_body> answer(const http::request<http::string_body>& request) const;
+};
+
+ControlServer::ControlServer(asio::any_io_executor executor, std::filesystem::path path, ControlHandlers handlers)
+    : state_(std::make_unique<State>()) {
+  state_->executor = std::move(executor);
+  state_->path = std::move(path);
+  state_->handlers = std::move(handlers);
+}
+
+ControlServer::~ControlServer() = default;
+
+Result<> ControlServer::start() {
+  const auto& path = state_->path;
+  if (!fits_socket(path)) return fail(Error::invalid_argument, path.string() + " is too long for a socket's path");
+  const Local::endpoint endpoint(path.string());
+  error_code error;
+  {
+    asio::io_context local;
+    Local::socket probe(local);
+    probe.connect(endpoint, error);
+    if (!error) return fail(Error::busy, path.string() + " is served by another process");
+  }
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) return core::fail_errno("unlink " + path.string());
+
+  auto acceptor = std::make_unique<Local::acceptor>(state_->executor);
+  acceptor->open(endpoint.protocol(), error);
+  // The mode is set between bind and listen: before that nobody can connect.
+  if (!error) acceptor->bind(endpoint, error);
+  if (!error && ::chmod(path.c_str(), 0600) != 0) error.assign(errno, boost::system::system_category());
+  if (!error) acceptor->listen(static_cast<int>(kControlConnectionsMax), error);
+  if (error) return core::fail_errno("listen on " + path.string(), error.value());
+  state_->acceptor = std::move(acceptor);
+  state_->tasks.spawn(state_->executor, [state = state_.get()] { return state->accept(); });
+  return {};
+}
+
+awaitable<void> ControlServer::stop() {
+  auto* state = state_.get();
+  if (!state->acceptor) co_return;
+  // Sockets are touched on their executor only.
+  auto job = [](State* closing) -> awaitable<void> {
+    closing->stopping = true;
+    error_code ignored;
+    closing->acceptor->close(ignored);
+    for (auto& connection : closing->connections) connection.close();
+    co_return;
+  };
+  auto closing = job(state);
+  co_await asio::co_spawn(state->executor, std::move(closing), asio::use_awaitable);
+  co_await state->tasks.join();
+  state->acceptor.reset();
+  ::unlink(state->path.c_str());
+}
+
+awaitable<void> ControlServer::State::accept() {
+  while (!stopping) {
+    error_code error;
+    Local::socket socket = co_await acceptor->async_accept(asio::redirect_error(asio::use_awaitable, error));
+    if (stopping) break;
+    if (error) {
+      // Out of descriptors, most likely: asking again at once would spin.
+      core::log_line(path.string() + ": " + error.message());
+      asio::steady_timer pause(executor, std::chrono::seconds{1});
+      co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
+      continue;
+    }
+    if (connections.size() >= kControlConnectionsMax) continue;  // closes it
+    const auto connection = connections.emplace(connections.end(), std::move(socket));
+    tasks.spawn(executor, [this, connection] { return serve(connection); });
+  }
+}
+
+awaitable<void> ControlServer::State::serve(std::list<Stream>::iterator connection) {
+  beast::flat_buffer buffer(kControlRequestBytesMax);
+  for (bool keep_alive = true; keep_alive && !stopping;) {
+    http::request_parser<http::string_body> parser;
+    parser.header_limit(static_cast<std::uint32_t>(kControlRequestBytesMax));
+    parser.body_limit(kControlRequestBytesMax);
+    connection->expires_after(kSilenceMax);
+    error_code error;
+    co_await http::async_read(*connection, buffer, parser, asio::redirect_error(asio::use_awaitable, error));
+    if (error || stopping) break;
+    auto response = answer(parser.get());
+    keep_alive = response.keep_alive();
+    connection->expires_after(kSilenceMax);
+    co_await http::async_write(*connection, response, asio::redirect_error(asio::use_awaitable, error));
+    if (error) break;
+  }
+  connections.erase(connection);
+}
+
+http::response<http::string_body> ControlServer::State::answer(
+    const http::request<http::string_body>& request) const {
+  const std::string_view target(request.target().data(), request.target().size());
+  const std::size_t mark = target.find('?');
+  ControlRequest asked;
+  asked.path = target.substr(0, mark);
+  if (mark != std::string_view::npos) asked.query = target.substr(mark + 1);
+
+  ControlResponse given;
+  const bool gets = request.method() == http::verb::get;
+  const bool posts = request.method() == http::verb::post;
+  const std::string posted = "POST " + std::string(asked.path);
+  const auto handler = gets ? handlers.find(asked.path) : posts ? handlers.find(posted) : handlers.end();
+  const bool known = handlers.contains(asked.path) || handlers.contains(posted);
+  if (handler == handlers.end() && (known || !(gets || posts))) {
+    given = {405, "text/plain", "not with this method\n"};
+  } else if (handler == handlers.end()) {
+    given = {404, "text/plain", "no such target\n"};
+  } else {
+    given = handler->second(asked);
+  }
+  http::response<http::string_body> response(static_cast<http::status>(given.status), request.version());
+  response.set(http::field::content_type, given.content_type);
+  response.keep_alive(request.keep_alive());
+  response.body() = std::move(given.body);
+  response.prepare_payload();
+  return response;
+}
+
+namespace {
+
+awaitable<Result<std::string>> ask(std::filesystem::path path, http::verb method, std::string target) {
+  Stream stream(co_await asio::this_coro::executor);
+  stream.expires_after(kSilenceMax);
+  error_code error;
+  const Local::endpoint endpoint(path.string());
+  co_await stream.async_connect(endpoint, asio::redirect_error(asio::use_awaitable, error));
+  if (error) co_return failure_of(error, path);
+
+  http::request<http::empty_body> request(method, target, 11);
+  request.set(http::field::host, "localhost");
+  request.keep_alive(false);
+  if (method == http::verb::post) request.prepare_payload();
+  co_await http::async_write(stream, request, asio::redirect_error(asio::use_awaitable, error));
+  if (error) co_return failure_of(error, path);
+
+  beast::flat_buffer buffer;
+  http::response_parser<http::string_body> parser;
+  parser.body_limit(kAnswerBytesMax);
+  co_await http::async_read(stream, buffer, parser, asio::redirect_error(asio::use_awaitable, error));
+  if (error) co_return failure_of(error, path);
+  auto response = parser.release();
+  if (response.result() == http::status::not_found) co_return fail(Error::not_found, path.string() + target);
+  if (response.result() != http::status::ok) {
+    const std::string first_line = response.body().substr(0, response.body().find('\n'));
+    co_return fail(Error::io, path.string() + target + ": " + std::to_string(response.result_int()) + " " + first_line);
+  }
+  co_return std::move(response.body());
+}
+
+Result<std::string> ask_once(const std::filesystem::path& path, http::verb method, const std::string& target) {
+  if (!fits_socket(path)) return fail(Error::invalid_argument, path.string() + " is too long for a socket's path");
+  asio::io_context loop;
+  std::optional<Result<std::string>> result;
+  auto question = ask(path, method, target);
+  asio::co_spawn(loop, std::move(question), [&](const std::exception_ptr& thrown, Result<std::string> answer) {
+    if (!thrown) result.emplace(std::move(answer));
+  });
+  loop.run();
+  if (!result) return fail(Error::io, path.string());
+  return std::move(*result);
+}
+
+}  // namespace
+
+Result<std::string> control_get(const std::filesystem::path& path, const std::string& target) {
+  return ask_once(path, http::verb::get, target);
+}
+
+Result<std::string> control_post(const std::filesystem::path& path, const std::string& target) {
+  return ask_once(path, http::verb::post, target);
+}
+
+}  // namespace ephfs::node

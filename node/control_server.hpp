@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// The control API: HTTP/1.1 on a Unix socket that only its owner may connect to. It answers requests from a table of
+// handlers; whoever owns the thing a target shows writes the handler. GET shows, POST does. Bounded: 16 connections, 64 KiB a request, 5 s of
+// silence. A target that no handler has is 404, a method that it does not take 405.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "core/async.hpp"
+#include "core/result.hpp"
+
+namespace ephfs::node {
+
+using core::awaitable;
+using core::Result;
+
+struct ControlRequest {
+  std::string_view path;   // "/status"
+  std::string_view query;  // what follows '?', undecoded; empty without one
+};
+
+struct ControlResponse {
+  unsigned status = 200;
+  std::string content_type = "application/json";
+  std::string body;
+};
+
+/// Runs on the server's executor and must not block for long.
+using ControlHandler = std::function<ControlResponse(const ControlRequest&)>;
+/// By target for GET, "POST /target" for POST.
+using ControlHandlers = std::map<std::string, ControlHandler, std::less<>>;
+
+constexpr std::size_t kControlConnectionsMax = 16;
+constexpr std::size_t kControlRequestBytesMax = 64U << 10U;
+
+class ControlServer {
+ public:
+  /// `executor` runs one thing at a time (a strand, or a loop with one thread).
+  ControlServer(core::asio::any_io_executor executor, std::filesystem::path path, ControlHandlers handlers);
+  ~ControlServer();
+  ControlServer(const ControlServer&) = delete;
+  ControlServer& operator=(const ControlServer&) = delete;
+
+  /// Listens, mode 0600. A socket file that nobody answers on is replaced; busy when somebody does.
+  /// invalid_argument for a path longer than a socket's may be.
+  [[nodiscard]] Result<> start();
+  /// Closes every connection and removes the socket file; resumes when no task is left.
+  [[nodiscard]] awaitable<void> stop();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// Asks a control server once and returns the body of its answer. Blocks at most 5 s. unreachable when nobody listens on
+/// `path`, not_found for an unknown target, io with the body's first line for any other status, timed_out.
+[[nodiscard]] Result<std::string> control_get(const std::filesystem::path& path, const std::string& target);
+/// The same with POST and an empty body.
+[[nodiscard]] Result<std::string> control_post(const std::filesystem::path& path, const std::string& target);
+
+}  // namespace ephfs::node

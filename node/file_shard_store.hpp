@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// Shards as files: DIR/shards/ab/HEX.shard with HEX.lease beside it (docs/formats.md, "Shard and lease files").
+//
+// Invariants. A file under a whole name is whole: both are written under temporary names, synced, then renamed, the shard
+// first. A shard counts as held only when both names are there, so the lease's rename is the moment a put happens and
+// the shard's unlink the moment a removal does; whatever a crash leaves between is removed by the next opening. Nothing
+// is read without being checked against the leaf hashes, and those against the shard's name.
+//
+// Threads. `mutex_` guards the index and the accounts and is never held over a system call; changes of one shard exclude
+// one another by a claim on its name, so different shards are written at once.
+#pragma once
+
+#include <bitset>
+#include <condition_variable>
+#include <filesystem>
+#include <mutex>
+#include <set>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "core/files.hpp"
+#include "node/shard_store.hpp"
+#include "node/tree_cache.hpp"
+
+namespace ephfs::node {
+
+class FileShardStore final : public ShardStore {
+ public:
+  FileShardStore(const FileShardStore&) = delete;
+  FileShardStore& operator=(const FileShardStore&) = delete;
+  ~FileShardStore() override = default;
+
+  [[nodiscard]] Result<> put(const HeldLease& lease, const net::ShardSource& shard,
+                             const core::MerkleTree& tree) override;
+  [[nodiscard]] std::optional<HeldLease> find(const core::ShardId& shard) const override;
+  [[nodiscard]] Result<net::ShardRange> get(const net::FetchRequest& request) const override;
+  [[nodiscard]] Result<core::MerkleTree> tree(const core::ShardId& shard) const override;
+  [[nodiscard]] Result<> set_lease(const HeldLease& lease) override;
+  [[nodiscard]] Result<> remove(const core::ShardId& shard, RemovalSync sync) override;
+  [[nodiscard]] core::Deadline next_deadline() const override;
+  [[nodiscard]] std::vector<core::ShardId> expired(core::Instant now, std::size_t limit) const override;
+  [[nodiscard]] StoreUsage usage() const override;
+
+ private:
+  friend Result<std::unique_ptr<FileShardStore>> open_file_shard_store(const std::filesystem::path& directory,
+                                                                       std::uint64_t capacity, core::Instant now);
+  class Claim;
+  struct Paths;
+
+  FileShardStore(std::filesystem::path root, std::uint64_t capacity, core::FileDescriptor lock);
+  [[nodiscard]] Paths paths_of(const core::ShardId& shard) const;
+  [[nodiscard]] Result<> scan(core::Instant now);
+  [[nodiscard]] Result<> scan_directory(const std::filesystem::path& directory, core::Instant now);
+  [[nodiscard]] Result<> adopt(const core::ShardId& shard, core::Instant now);
+  [[nodiscard]] Result<> ensure_directory(const core::ShardId& shard);
+  [[nodiscard]] Result<> write_new(const HeldLease& lease, const net::ShardSource& shard,
+                                   const core::MerkleTree& tree);
+  [[nodiscard]] Result<std::shared_ptr<const core::MerkleTree>> load_tree(const core::ShardId& shard) const;
+  void index_locked(const HeldLease& lease);
+  void drop_locked(const core::ShardId& shard);
+
+  const std::filesystem::path root_;  // DIR/shards
+  const std::uint64_t capacity_;
+  const core::FileDescriptor lock_;  // keeps a second process out while it is open
+
+  mutable std::mutex mutex_;  // guards from here
+  std::condition_variable claim_released_;
+  std::unordered_set<core::ShardId> claimed_;
+  std::unordered_map<core::ShardId, HeldLease> held_;
+  std::set<std::pair<core::Deadline, core::ShardId>> by_deadline_;
+  std::uint64_t used_ = 0;
+  std::uint64_t reserved_ = 0;  // by puts under way
+                                // to here
+  std::mutex directories_mutex_;
+  std::bitset<256> directories_;  // made and synced; guarded by directories_mutex_
+
+  mutable TreeCache trees_;
+};
+
+/// Opens the store in `directory`, or makes it there. Before it returns, what a crash left unfinished is cleaned up and
+/// every shard whose deadline has passed at `now` is deleted; a shard whose lease file is damaged can neither be served
+/// nor extended and is deleted, with one line in the log. busy when another process has it open; version, naming the
+/// file, for a store of a later ephfs.
+[[nodiscard]] Result<std::unique_ptr<FileShardStore>> open_file_shard_store(const std::filesystem::path& directory,
+                                                                            std::uint64_t capacity,
+                                                                            core::Instant now);
+
+}  // namespace ephfs::node

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// The contract of every Peer, held by a node in this process: over a store in memory, and over files.
+#include "tests/support/peer_contract.hpp"
+
+#include "node/local_peer.hpp"
+#include "tests/node/node_test_support.hpp"
+#include "tests/support/virtual_clock.hpp"
+
+namespace ephfs::node::testing {
+namespace {
+
+class LocalSubject : public ephfs::testing::PeerSubject {
+ public:
+  explicit LocalSubject(ShardStore& store)
+      : signer_(make_signer(random_)), peer_(store, clock_, signer_, context_.get_executor()) {}
+
+  net::Peer& peer() override { return peer_; }
+  core::Clock& clock() override { return clock_; }
+  core::Instant node_now() override { return clock_.now(); }
+  void pass_time(core::Milliseconds span) override { clock_.run_for(span); }
+  void run(std::function<core::awaitable<void>()> body) override { EXPECT_TRUE(clock_.run(body())); }
+
+ private:
+  core::asio::io_context context_;
+  ephfs::testing::VirtualClock clock_{context_};
+  Random random_;
+  core::Signer signer_;
+  LocalPeer peer_;
+};
+
+/// What the subject's store is made from comes before the subject itself.
+struct InMemory {
+  MemoryShardStore memory{ephfs::testing::kContractCapacity};
+};
+class MemoryPeerSubject final : private InMemory, public LocalSubject {
+ public:
+  MemoryPeerSubject() : LocalSubject(memory) {}
+  void damage(const core::ShardId& shard) override { ASSERT_TRUE(memory.flip_byte(shard, 0)); }
+};
+
+struct OnDisk {
+  TempDir directory;
+  std::unique_ptr<FileShardStore> files =
+      open_file_shard_store(directory.path(), ephfs::testing::kContractCapacity, core::Instant{0}).value();
+};
+class FilePeerSubject final : private OnDisk, public LocalSubject {
+ public:
+  FilePeerSubject() : LocalSubject(*files) {}
+  void damage(const core::ShardId& shard) override { flip_byte_in_file(shard_file(directory.path(), shard), 0); }
+};
+
+}  // namespace
+}  // namespace ephfs::node::testing
+
+namespace ephfs::testing {
+
+INSTANTIATE_TEST_SUITE_P(
+    Peers, PeerContract,
+    ::testing::Values(PeerMaker{"LocalInMemory", [] { return std::make_unique<node::testing::MemoryPeerSubject>(); }},
+                      PeerMaker{"LocalOnFiles", [] { return std::make_unique<node::testing::FilePeerSubject>(); }}),
+    peer_maker_name);
+
+}  // namespace ephfs::testing
