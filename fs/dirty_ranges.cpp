@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
+#include "fs/file_data.hpp"
+
+namespace ephfs::fs {
+namespace {
+
+/// A run that has grown to this much is likely to become a full one: it gets its whole room at once. What of
+/// the room is never written costs address space only.
+constexpr std::size_t kGrowsToFull = 256U << 10U;
+
+void append(PlainBytes& run, core::ByteView bytes) {
+  const std::size_t needed = run.size() + bytes.size();
+  if (needed > run.capacity()) {
+    run.reserve(run.size() >= kGrowsToFull
+                    ? std::size_t{kRunBytesMax}
+                    : std::min<std::size_t>(std::max(needed, 2 * run.size()), kRunBytesMax));
+  }
+  run.append(bytes);
+}
+
+}  // namespace
+
+DirtyRanges::Runs::const_iterator DirtyRanges::first_after(std::uint64_t offset) const {
+  auto run = runs_.upper_bound(offset);
+  if (run != runs_.begin()) {
+    const auto before = std::prev(run);
+    if (before->first + before->second.size() > offset) return before;
+  }
+  return run;
+}
+
+void DirtyRanges::write(std::uint64_t offset, core::ByteView bytes) {
+  while (!bytes.empty()) {
+    const auto next = runs_.upper_bound(offset);
+    // Nothing is written into the next run here: it gets its part of the bytes in its own turn.
+    std::uint64_t room =
+        next == runs_.end() ? bytes.size() : std::min<std::uint64_t>(bytes.size(), next->first - offset);
+    const auto at = next == runs_.begin() ? runs_.end() : std::prev(next);
+    const std::uint64_t in_run = at == runs_.end() ? 0 : offset - at->first;
+    if (at != runs_.end() && in_run <= at->second.size() && in_run < kRunBytesMax) {
+      auto& run = at->second;
+      room = std::min(room, kRunBytesMax - in_run);
+      const std::size_t replaced = std::min<std::size_t>(room, run.size() - in_run);
+      std::ranges::copy(bytes.first(replaced), run.mutable_view().subspan(in_run).begin());
+      append(run, bytes.subspan(replaced, room - replaced));
+      bytes_ += room - replaced;
+    } else {
+      room = std::min(room, kRunBytesMax);
+      runs_.emplace_hint(next, offset, PlainBytes(bytes.first(room)));
+      bytes_ += room;
+    }
+    offset += room;
+    bytes = bytes.subspan(room);
+  }
+}
+
+void DirtyRanges::erase(std::uint64_t from, std::uint64_t to) {
+  for (auto found = first_after(from); found != runs_.end() && found->first < to; found = first_after(from)) {
+    const std::uint64_t start = found->first;
+    auto node = runs_.extract(found);
+    auto& run = node.mapped();
+    const std::uint64_t end = start + run.size();
+    if (end > to) {
+      runs_.emplace(to, PlainBytes(run.view().subspan(to - start)));
+    }
+    bytes_ -= std::min(end, to) - std::max(start, from);
+    if (start < from) {
+      run.shrink(from - start);
+      runs_.insert(std::move(node));
+    }
+  }
+}
+
+DirtyRanges DirtyRanges::take(std::uint64_t from, std::uint64_t to) {
+  DirtyRanges taken;
+  for (const Run& run : overlapping(from, to)) taken.write(run.offset, run.bytes);
+  erase(from, to);
+  return taken;
+}
+
+void DirtyRanges::join_neighbours() {
+  auto first = runs_.begin();
+  while (first != runs_.end()) {
+    std::uint64_t end = first->first + first->second.size();
+    auto last = std::next(first);
+    while (last != runs_.end() && last->first == end &&
+           end + last->second.size() - first->first <= kRunBytesMax) {
+      end += last->second.size();
+      ++last;
+    }
+    first->second.reserve(end - first->first);
+    for (auto run = std::next(first); run != last; run = runs_.erase(run)) {
+      first->second.append(run->second.view());
+    }
+    first = last;
+  }
+}
+
+std::vector<DirtyRanges::Run> DirtyRanges::overlapping(std::uint64_t from, std::uint64_t to) const {
+  std::vector<Run> found;
+  for (auto run = first_after(from); run != runs_.end() && run->first < to; ++run) {
+    const std::uint64_t start = std::max(from, run->first);
+    const std::uint64_t end = std::min(to, run->first + run->second.size());
+    found.push_back({start, run->second.view().subspan(start - run->first, end - start)});
+  }
+  return found;
+}
+
+std::vector<DirtyRanges::Run> DirtyRanges::all() const {
+  std::vector<Run> list;
+  list.reserve(runs_.size());
+  for (const auto& [offset, bytes] : runs_) list.push_back({offset, bytes.view()});
+  return list;
+}
+
+std::optional<std::uint64_t> DirtyRanges::next_data(std::uint64_t from) const {
+  const auto run = first_after(from);
+  if (run == runs_.end()) return std::nullopt;
+  return std::max(from, run->first);
+}
+
+std::uint64_t DirtyRanges::next_hole(std::uint64_t from) const {
+  for (auto run = first_after(from); run != runs_.end() && run->first <= from; ++run) {
+    from = run->first + run->second.size();
+  }
+  return from;
+}
+
+void DirtyRanges::clear() {
+  runs_.clear();
+  bytes_ = 0;
+}
+
+}  // namespace ephfs::fs

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// FUSE requests about attributes: stat, chmod and the like, xattrs, statfs.
+#include <cerrno>
+#include <ctime>
+#include <sys/statvfs.h>
+#include <sys/xattr.h>
+
+#include "fs/fuse_timed.hpp"
+
+namespace ephfs::fs {
+namespace {
+
+meta::FileTime from_timespec(const timespec& time) {
+  return {time.tv_sec * std::int64_t{1'000'000'000} + time.tv_nsec};
+}
+
+void on_getattr(fuse_req_t request, fuse_ino_t number, fuse_file_info* info) {
+  reply_attributes(request, engine_of(request).attributes({number}, info != nullptr));
+}
+
+SetAttributes to_set(const struct stat& wanted, int to_set_flags, meta::FileTime now) {
+  const auto asked = [to_set_flags](int flag) { return (to_set_flags & flag) != 0; };
+  SetAttributes set;
+  if (asked(FUSE_SET_ATTR_MODE)) set.mode = wanted.st_mode & 07777U;
+  if (asked(FUSE_SET_ATTR_UID)) set.uid = wanted.st_uid;
+  if (asked(FUSE_SET_ATTR_GID)) set.gid = wanted.st_gid;
+  if (asked(FUSE_SET_ATTR_SIZE)) set.size = static_cast<std::uint64_t>(wanted.st_size);
+  if (asked(FUSE_SET_ATTR_ATIME)) set.accessed = from_timespec(wanted.st_atim);
+  if (asked(FUSE_SET_ATTR_MTIME)) set.modified = from_timespec(wanted.st_mtim);
+  if (asked(FUSE_SET_ATTR_CTIME)) set.changed = from_timespec(wanted.st_ctim);
+  if (asked(FUSE_SET_ATTR_ATIME_NOW)) set.accessed = now;
+  if (asked(FUSE_SET_ATTR_MTIME_NOW)) set.modified = now;
+  return set;
+}
+
+/// What the kernel sends, unasked, to write back the times it kept of a file it has written to.
+bool is_writeback_of_times(int flags) { return flags == (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_CTIME); }
+
+void on_setattr(fuse_req_t request, fuse_ino_t number, struct stat* wanted, int flags, fuse_file_info* info) {
+  if ((flags & FUSE_SET_ATTR_SIZE) != 0 && wanted->st_size < 0) {
+    fuse_reply_err(request, EINVAL);
+    return;
+  }
+  Engine& engine = engine_of(request);
+  const meta::FileTime now{engine.clock().now().ms * 1'000'000};
+  const auto set = engine.set_attributes({number}, to_set(*wanted, flags, now), info != nullptr);
+  if (!set && is_gone(set.error()) && is_writeback_of_times(flags)) {
+    // Nobody waits for the times of what is no more, and sync(2) must not fail for them.
+    struct stat nothing {};
+    nothing.st_ino = number;
+    fuse_reply_attr(request, &nothing, 0);
+    return;
+  }
+  reply_attributes(request, set);
+}
+
+/// Answers a run of bytes the way xattr calls want it: only its length when the caller gave no room, ERANGE when too
+/// little.
+void reply_sized(fuse_req_t request, core::ByteView bytes, std::size_t room) {
+  if (room == 0) {
+    fuse_reply_xattr(request, bytes.size());
+  } else if (bytes.size() > room) {
+    fuse_reply_err(request, ERANGE);
+  } else {
+    fuse_reply_buf(request, reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  }
+}
+
+void on_getxattr(fuse_req_t request, fuse_ino_t number, const char* name, std::size_t size) {
+  const auto value = engine_of(request).xattr({number}, name);
+  if (!value) return reply_inode_failure(request, value.error());
+  reply_sized(request, *value, size);
+}
+
+void on_listxattr(fuse_req_t request, fuse_ino_t number, std::size_t size) {
+  const auto names = engine_of(request).list_xattrs({number});
+  if (!names) return reply_inode_failure(request, names.error());
+  std::string list;
+  for (const auto& name : *names) list.append(name).push_back('\0');
+  reply_sized(request, core::as_bytes(list), size);
+}
+
+void on_setxattr(fuse_req_t request, fuse_ino_t number, const char* name, const char* value, std::size_t size,
+                 int flags) {
+  XattrMode mode = XattrMode::any;
+  if (flags == XATTR_CREATE) mode = XattrMode::create;
+  if (flags == XATTR_REPLACE) mode = XattrMode::replace;
+  reply_inode_status(request, engine_of(request).set_xattr({number}, name, core::as_bytes({value, size}), mode));
+}
+
+void on_removexattr(fuse_req_t request, fuse_ino_t number, const char* name) {
+  reply_inode_status(request, engine_of(request).remove_xattr({number}, name));
+}
+
+void on_statfs(fuse_req_t request, fuse_ino_t) {
+  constexpr std::uint64_t kUnit = 4096;
+  const auto statistics = engine_of(request).statistics();
+  if (!statistics) return reply_failure(request, statistics.error());
+  struct statvfs out {};
+  out.f_bsize = out.f_frsize = kUnit;
+  out.f_blocks = statistics->bytes_total / kUnit;
+  out.f_bfree = out.f_bavail = statistics->bytes_free / kUnit;
+  // Inodes are rows of the catalog: as many more are possible as there are blocks for them.
+  out.f_ffree = out.f_favail = out.f_bfree;
+  out.f_files = statistics->inodes + out.f_ffree;
+  out.f_namemax = kNameBytesMax;
+  fuse_reply_statfs(request, &out);
+}
+
+}  // namespace
+
+void add_attribute_operations(fuse_lowlevel_ops& operations) {
+  operations.getattr = timed<on_getattr>("getattr");
+  operations.setattr = timed<on_setattr>("setattr");
+  operations.getxattr = timed<on_getxattr>("getxattr");
+  operations.listxattr = timed<on_listxattr>("listxattr");
+  operations.setxattr = timed<on_setxattr>("setxattr");
+  operations.removexattr = timed<on_removexattr>("removexattr");
+  operations.statfs = timed<on_statfs>("statfs");
+}
+
+}  // namespace ephfs::fs

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// An inode in memory: its record, and for a regular file its bytes. The catalog's row is never newer than this.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <unordered_map>
+
+#include "core/clock.hpp"
+#include "core/keyring.hpp"
+#include "fs/file_data.hpp"
+#include "meta/catalog.hpp"
+
+namespace ephfs::fs {
+
+class Inode {
+ public:
+  explicit Inode(meta::InodeRecord loaded);
+
+  const InodeNumber number;
+  const std::uint32_t type;  // the file type bits of its mode, which never change
+
+  [[nodiscard]] bool is_directory() const { return S_ISDIR(type); }
+  [[nodiscard]] bool is_regular() const { return S_ISREG(type); }
+
+  /// Guards all below it. Held for memory, local disk and catalog work, never across a co_await. Order: the namespace
+  /// mutex, then inodes by rising number, then nothing of the engine's.
+  std::shared_mutex mutex;
+  meta::InodeRecord record;
+  bool record_dirty = false;     // times or size differ from the catalog's row
+  bool removed = false;          // the row is gone: died, or unlinked and closed
+  std::unique_ptr<FileData> data;  // regular files, once first needed
+
+  /// The record's deadline, for checks without the lock.
+  [[nodiscard]] Deadline deadline() const { return Deadline::from_raw(deadline_.load(std::memory_order_acquire)); }
+  /// Call with the lock held, after record.deadline changed.
+  void publish_deadline() { deadline_.store(record.deadline.raw(), std::memory_order_release); }
+  /// Whether nobody may read it any more: from kLastMoment before its deadline on.
+  [[nodiscard]] bool is_gone(core::Instant now) const { return deadline().passed(now + kLastMoment); }
+
+  std::atomic<std::uint64_t> lookups{0};  // what the kernel remembers of it
+  std::atomic<std::uint32_t> handles{0};  // open descriptors; raised with the lock held, while not `removed`
+  /// The catalog was asked for security.capability and had none: the kernel asks before every write.
+  std::atomic<bool> no_capability{false};
+
+ private:
+  std::atomic<std::int64_t> deadline_;
+};
+
+/// Every inode that somebody holds: one object a number. Thread-safe.
+class InodeTable {
+ public:
+  explicit InodeTable(const meta::Catalog& catalog) : catalog_(catalog) {}
+
+  /// The inode, loaded when it is not here. not_found when there is none.
+  [[nodiscard]] Result<std::shared_ptr<Inode>> get(InodeNumber number);
+  /// The inode a name leads to; not_found when there is no such name.
+  [[nodiscard]] Result<std::shared_ptr<Inode>> lookup(InodeNumber parent, const std::string& name);
+  /// The object for an inode just made.
+  [[nodiscard]] std::shared_ptr<Inode> adopt(meta::InodeRecord record);
+  [[nodiscard]] std::shared_ptr<Inode> find(InodeNumber number) const;
+  /// Lets an inode go that the kernel, descriptors and dirty ranges no longer hold. A no-op for one still held.
+  void release(InodeNumber number);
+  [[nodiscard]] std::vector<std::shared_ptr<Inode>> all() const;
+  [[nodiscard]] std::size_t size() const;
+
+ private:
+  /// The inode that `read` finds in the catalog. A record read before another thread changed and released that inode
+  /// would be older than the row, so it is read again when anything was released meanwhile.
+  template <class Read>
+  Result<std::shared_ptr<Inode>> load(Read read);
+
+  const meta::Catalog& catalog_;
+  mutable std::mutex mutex_;
+  std::unordered_map<InodeNumber, std::shared_ptr<Inode>> inodes_;
+  std::uint64_t releases_ = 0;
+};
+
+}  // namespace ephfs::fs

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
+#include "core/aead.hpp"
+#include "fs/engine_state.hpp"
+
+namespace ephfs::fs {
+namespace {
+
+constexpr std::int64_t kNanosecondsPerMillisecond = 1'000'000;
+constexpr Milliseconds kBelievedMax{std::chrono::hours(24)};
+constexpr std::uint64_t kDirectoryBytes = 4096;
+
+/// How long the kernel may believe what it was told of something that dies at `deadline`.
+Milliseconds believable(const EngineState& state, Deadline deadline) {
+  if (deadline.is_never()) return kBelievedMax;
+  const Milliseconds left = deadline.instant() - state.clock.now() - 2 * kLastMoment;
+  return std::clamp(left, Milliseconds{0}, kBelievedMax);
+}
+
+/// What a wrapped key is bound to beside its epoch: the file and the exact deadline.
+core::Bytes wrapping_context(const meta::InodeRecord& record) {
+  constexpr std::string_view kPurpose = "ephfs file key";
+  core::Bytes context = core::to_bytes(core::as_bytes(kPurpose));
+  const auto file = record.file.view();
+  context.insert(context.end(), file.begin(), file.end());
+  const auto deadline = static_cast<std::uint64_t>(record.deadline.raw());
+  for (unsigned shift = 0; shift < 64; shift += 8)
+    context.push_back(static_cast<std::byte>(deadline >> shift));
+  return context;
+}
+
+}  // namespace
+
+meta::FileTime file_time_now(const core::Clock& clock) {
+  return {clock.now().ms * kNanosecondsPerMillisecond};
+}
+
+Result<> check_alive(const EngineState& state, const Inode& inode, bool by_descriptor) {
+  if (!inode.is_gone(state.clock.now())) return {};
+  return core::fail(by_descriptor ? core::Error::stale : core::Error::gone);
+}
+
+Attributes attributes_of(const EngineState& state, const Inode& inode) {
+  const auto& record = inode.record;
+  Attributes attributes;
+  attributes.number = inode.number;
+  attributes.mode = record.mode;
+  attributes.uid = record.uid;
+  attributes.gid = record.gid;
+  attributes.links = record.links;
+  attributes.rdev = record.rdev;
+  attributes.accessed = record.accessed;
+  attributes.modified = record.modified;
+  attributes.changed = record.changed;
+  attributes.valid_for = believable(state, record.deadline);
+  if (inode.is_directory()) {
+    attributes.size = attributes.allocated = kDirectoryBytes;
+  } else {
+    attributes.size = record.size;
+    // The extents are not loaded to answer stat(2): until a file is opened it is taken to be without holes.
+    if (inode.is_regular()) attributes.allocated = inode.data ? inode.data->allocated() : record.size;
+  }
+  return attributes;
+}
+
+Result<std::shared_ptr<Inode>> live_inode(EngineState& state, InodeNumber number, bool by_descriptor) {
+  auto inode = state.inodes.get(number);
+  if (!inode) {
+    if (by_descriptor && inode.error().code == core::Error::not_found) return core::fail(core::Error::stale);
+    return inode;
+  }
+  EPHFS_TRY_VOID(check_alive(state, **inode, by_descriptor));
+  return inode;
+}
+
+Result<core::Bytes> wrap_file_key(const EngineState& state, const meta::InodeRecord& record,
+                                  const core::Key& key) {
+  EPHFS_TRY(const auto epoch, state.epoch_keys->key_for(record.deadline));
+  return core::seal_small(epoch, wrapping_context(record), key.view());
+}
+
+Result<core::Key> unwrap_file_key(const EngineState& state, const meta::InodeRecord& record) {
+  EPHFS_TRY(const auto epoch, state.epoch_keys->key_for(record.deadline));
+  auto key = core::Key::zeroed();
+  if (auto opened = core::open_small(epoch, wrapping_context(record), record.wrapped_key, key.mutable_view());
+      !opened) {
+    return core::fail(opened.error().code, "key of inode " + std::to_string(record.number.value));
+  }
+  return key;
+}
+
+}  // namespace ephfs::fs

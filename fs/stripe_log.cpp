@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/stripe_log.hpp"
+
+#include <algorithm>
+
+#include "fs/stripe_coding.hpp"
+
+namespace ephfs::fs {
+
+using core::Error;
+using core::fail;
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::size_t kOpenStripesMax = 64;
+constexpr std::size_t kSealedFilesOpen = 64;
+/// Whole stripes keep their ciphertext in memory until they are placed while no more buffers than this are in use.
+constexpr std::size_t kBuffersInUseMax = 8;
+/// What is left of a stripe is used for part of a larger run when it takes at least this much.
+constexpr std::uint64_t kSmallestPart = 256U << 10U;
+constexpr core::Nanoseconds kSealRetry = 1s;
+
+}  // namespace
+
+/// Held by those who have staged and not yet committed.
+class StripeLog::Pins {
+ public:
+  Pins(StripeLog& log, std::vector<EntryPtr> entries) : log_(log), entries_(std::move(entries)) {}
+  ~Pins() { log_.unpin(entries_); }
+  Pins(const Pins&) = delete;
+  Pins& operator=(const Pins&) = delete;
+
+ private:
+  StripeLog& log_;
+  std::vector<EntryPtr> entries_;
+};
+
+StripeLog::StripeLog(Context context) : context_(std::move(context)) {}
+
+Result<Staged> StripeLog::stage(const StageRequest& request) {
+  EPHFS_CHECK(request.cipher.key != nullptr, "what is staged has a key");
+  if (request.bytes.empty()) return Staged{};
+  const DeadlineBucket times = bucket_of(request.deadline, request.ttl);
+  Bucket bucket{times.end, times.width, {}};
+  if (request.profile) {
+    bucket.profile = *request.profile;
+  } else if (context_.options.profile) {
+    bucket.profile = *context_.options.profile;
+  } else {
+    bucket.profile = core::auto_profile(std::max<std::size_t>(context_.peers.all().size(), 1));
+  }
+
+  std::vector<Piece> pieces;
+  std::vector<EntryPtr> pinned;
+  Result<> outcome;
+  {
+    const std::lock_guard lock(mutex_);
+    const std::uint64_t need = sealed_length(request.bytes.size());
+    if (staged_bytes_ > 0 && staged_bytes_ + need > context_.options.staging_bytes) {
+      while (!open_.empty()) close_locked(EntryPtr(open_.begin()->second));
+      refused_bytes_ = need;
+      return fail(Error::would_block, "staging is full");
+    }
+    outcome = reserve_locked(request, bucket, pieces);
+    for (const auto& piece : pieces) pinned.push_back(piece.entry);
+  }
+  auto pins = std::make_shared<Pins>(*this, pinned);
+  for (const auto& piece : pieces) {
+    if (outcome) outcome = write_piece(piece, request);
+  }
+  if (!outcome) {
+    const std::lock_guard lock(mutex_);
+    for (const auto& entry : pinned) close_locked(entry);
+    return outcome.error();
+  }
+
+  Staged staged;
+  for (const auto& piece : pieces) {
+    meta::ExtentRecord extent;
+    extent.inode = request.inode;
+    extent.offset = extent.origin_offset = piece.file_offset;
+    extent.length = extent.origin_length = piece.plain.size();
+    extent.stripe = piece.entry->record.number;
+    extent.stripe_offset = piece.stripe_offset;
+    staged.extents.push_back(extent);
+    staged.changes.emplace_back(meta::PutStripe{piece.entry->record});
+  }
+  staged.pins = StripePins(std::move(pins));
+  return staged;
+}
+
+/// Finds a place for all of the request, pinning each stripe once for each piece in it.
+Result<> StripeLog::reserve_locked(const StageRequest& request, const Bucket& bucket, std::vector<Piece>& pieces) {
+  core::ByteView rest = request.bytes;
+  std::uint64_t file_offset = request.offset;
+  while (!rest.empty()) {
+    EntryPtr entry;
+    const bool whole = rest.size() >= kStripeBytes;
+    if (!whole) {
+      if (const auto found = open_.find(bucket); found != open_.end()) {
+        const std::uint64_t room = plain_capacity(kStripeCapacity - found->second->appended);
+        if (room >= std::min<std::uint64_t>(rest.size(), kSmallestPart)) {
+          entry = found->second;
+        } else {
+          close_locked(EntryPtr(found->second));
+        }
+      }
+    }
+    if (!entry) {
+      EPHFS_TRY(entry, open_stripe_locked(bucket));
+      if (!whole) open_[bucket] = entry;
+    }
+    const std::uint64_t room = plain_capacity(kStripeCapacity - entry->appended);
+    Piece piece;
+    piece.entry = entry;
+    piece.stripe_offset = entry->appended;
+    piece.file_offset = file_offset;
+    piece.plain = rest.first(std::min<std::uint64_t>(rest.size(), room));
+    piece.whole = whole;
+    const std::uint64_t sealed = sealed_length(piece.plain.size());
+    entry->appended += sealed;
+    staged_bytes_ += sealed;
+    entry->latest = std::max(entry->latest, request.deadline);
+    ++entry->pins;
+    rest = rest.subspan(piece.plain.size());
+    file_offset += piece.plain.size();
+    pieces.push_back(std::move(piece));
+    if (whole || plain_capacity(kStripeCapacity - entry->appended) < kBlockBytes) close_locked(entry);
+  }
+  return {};
+}
+
+Result<StripeLog::EntryPtr> StripeLog::open_stripe_locked(const Bucket& bucket) {
+  if (open_.size() >= kOpenStripesMax) {
+    const auto oldest = std::ranges::min_element(
+        open_, {}, [](const auto& one) { return std::pair(one.second->seal_at, one.second->record.number); });
+    close_locked(EntryPtr(oldest->second));
+  }
+  auto entry = std::make_shared<Entry>();
+  entry->bucket = bucket;
+  meta::StripeRecord& record = entry->record;
+  record.number = {next_number_};
+  record.id = core::random_id<core::StripeId>();
+  record.algorithm = core::preferred_aead();
+  record.profile = bucket.profile;
+  record.length = kStripeCapacity;
+  record.deadline = bucket.end;
+  record.created = context_.clock.now();
+  EPHFS_TRY(entry->file, context_.files.create_staged({record.number, record.id}));
+  ++next_number_;
+  // A short-lived file's stripe is on its way long before it dies: an eighth of the ttl.
+  const core::Nanoseconds age = std::min(context_.options.seal_age, bucket.width * 8);
+  entry->seal_at = context_.clock.boot_now() + age;
+  entries_.emplace(record.number, entry);
+  wake_.notify();
+  return entry;
+}
+
+Result<> StripeLog::write_piece(const Piece& piece, const StageRequest& request) {
+  ExtentCodec codec(piece.entry->record.algorithm, request.cipher, piece.entry->record.id);
+  if (piece.whole) {
+    EPHFS_TRY(const bool written, write_whole(piece, codec));
+    if (written) return {};
+  }
+  const auto scratch = context_.scratch.take();
+  core::ByteView rest = piece.plain;
+  std::uint64_t file_offset = piece.file_offset;
+  std::uint64_t stripe_offset = piece.stripe_offset;
+  while (!rest.empty()) {
+    const core::ByteView plain = rest.first(std::min<std::size_t>(rest.size(), plain_capacity(kWindowBytes)));
+    const core::MutableByteView sealed = scratch->view().first(sealed_length(plain.size()));
+    codec.seal(file_offset, stripe_offset, plain, sealed);
+    EPHFS_TRY_VOID(core::write_all(*piece.entry->file, stripe_offset, sealed));
+    rest = rest.subspan(plain.size());
+    file_offset += plain.size();
+    stripe_offset += sealed.size();
+  }
+  return {};
+}
+
+/// Encrypts a whole stripe in memory, pads it, writes it in one go and keeps it for placing. False, with nothing done,
+/// when too much memory is in use.
+Result<bool> StripeLog::write_whole(const Piece& piece, ExtentCodec& codec) {
+  const auto buffer = context_.buffers.try_take(kBuffersInUseMax);
+  if (!buffer) return false;
+  Entry& entry = *piece.entry;
+  const std::uint64_t padded = padded_length(entry.record);
+  const std::uint64_t sealed = sealed_length(piece.plain.size());
+  codec.seal(piece.file_offset, 0, piece.plain, buffer->view().first(sealed));
+  core::fill_random(buffer->view().subspan(sealed, padded - sealed));
+  EPHFS_TRY_VOID(core::write_all(*entry.file, 0, buffer->view().first(padded)));
+  const std::lock_guard lock(mutex_);
+  entry.ciphertext = shared_part(buffer, 0, padded);
+  return true;
+}
+
+void StripeLog::close_locked(const EntryPtr& entry) {
+  if (entry->phase != Phase::open) return;
+  entry->phase = Phase::closing;
+  closing_.insert(entry->record.number);
+  if (const auto found = open_.find(entry->bucket); found != open_.end() && found->second == entry) open_.erase(found);
+  if (entry->pins == 0) wake_.notify();
+}
+
+void StripeLog::unpin(const std::vector<EntryPtr>& entries) {
+  const std::lock_guard lock(mutex_);
+  for (const auto& entry : entries) {
+    if (--entry->pins == 0 && entry->phase == Phase::closing) wake_.notify();
+  }
+}
+
+std::optional<StagedView> StripeLog::find(StripeNumber number) {
+  const std::lock_guard lock(mutex_);
+  const auto found = entries_.find(number);
+  if (found == entries_.end()) return std::nullopt;
+  const Entry& entry = *found->second;
+  StagedView view{entry.record, entry.file, entry.ciphertext, entry.phase != Phase::sealed, entry.damaged};
+  if (!view.file && !view.damaged) {
+    auto file = context_.files.open_staged({entry.record.number, entry.record.id});
+    if (file) view.file = std::move(*file);
+    view.damaged = !view.file;
+  }
+  return view;
+}
+
+Result<core::SharedBytes> StripeLog::load(const StagedView& view) {
+  const std::uint64_t length = view.open ? view.record.length : padded_length(view.record);
+  if (!view.ciphertext.empty()) return view.ciphertext;
+  if (view.damaged) return fail(Error::damaged, "staged stripe " + std::to_string(view.record.number.value));
+  const auto buffer = context_.buffers.take();
+  EPHFS_TRY_VOID(core::read_exactly(*view.file, 0, buffer->view().first(length)));
+  return shared_part(buffer, 0, length);
+}
+
+Result<> StripeLog::sync(const std::vector<StripeNumber>& stripes) {
+  bool any = false;
+  for (const StripeNumber number : stripes) {
+    const auto view = find(number);
+    if (!view) continue;
+    if (view->damaged) return fail(Error::damaged, "staged stripe " + std::to_string(number.value));
+    EPHFS_TRY_VOID(core::sync_data(*view->file));
+    any = true;
+  }
+  return any ? context_.files.sync_staging() : Result<>();
+}
+
+Result<> StripeLog::sync_all() {
+  std::vector<StripeNumber> whole;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [number, entry] : entries_) {
+      if (entry->file) whole.push_back(number);
+    }
+  }
+  std::erase_if(whole, [this](StripeNumber number) {
+    const auto view = find(number);
+    return !view || view->damaged;
+  });
+  return sync(whole);
+}
+
+void StripeLog::close(StripeNumber number) {
+  const std::lock_guard lock(mutex_);
+  if (const auto found = entries_.find(number); found != entries_.end()) close_locked(found->second);
+}
+
+bool StripeLog::set_open_deadline(StripeNumber number, Deadline deadline) {
+  const std::lock_guard lock(mutex_);
+  const auto found = entries_.find(number);
+  if (found == entries_.end() || found->second->phase == Phase::sealed) return false;
+  found->second->latest = deadline;
+  return true;
+}
+
+void StripeLog::set_sealed_deadline(StripeNumber number, Deadline deadline) {
+  const std::lock_guard lock(mutex_);
+  if (const auto found = entries_.find(number); found != entries_.end()) found->second->record.deadline = deadline;
+}
+
+void StripeLog::erase_locked(const EntryPtr& entry) {
+  const StripeNumber number = entry->record.number;
+  if (open_.contains(entry->bucket) && open_.at(entry->bucket) == entry) open_.erase(entry->bucket);
+  if (entry->phase == Phase::sealed && entry->file) --sealed_files_open_;
+  staged_bytes_ -= entry->appended;
+  closing_.erase(number);
+  entries_.erase(number);
+}
+
+void StripeLog::placed(StripeNumber number, const meta::StripeRecord& record) {
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = entries_.find(number);
+    if (found == entries_.end()) return;
+    // The file is in the cache before the entry is gone, so that a reader finds one of them.
+    auto adopted = context_.files.adopt({number, record.id}, padded_length(record), record.deadline);
+    if (!adopted) {
+      context_.log(adopted.error().message());
+      context_.files.remove_staged({number, record.id});
+    }
+    erase_locked(found->second);
+  }
+  changed_.notify_all();
+}
+
+void StripeLog::discard(StripeNumber number) {
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = entries_.find(number);
+    if (found == entries_.end()) return;
+    context_.files.remove_staged({number, found->second->record.id});
+    erase_locked(found->second);
+  }
+  changed_.notify_all();
+}
+
+bool StripeLog::has_room() const {
+  const std::lock_guard lock(mutex_);
+  return staged_bytes_ == 0 || staged_bytes_ + refused_bytes_ <= context_.options.staging_bytes;
+}
+
+StripeLog::Counts StripeLog::counts() const {
+  const std::lock_guard lock(mutex_);
+  Counts counts;
+  counts.bytes = staged_bytes_;
+  for (const auto& [number, entry] : entries_) ++(entry->phase == Phase::sealed ? counts.sealed : counts.open);
+  return counts;
+}
+
+awaitable<void> StripeLog::run(std::stop_token stop) {
+  while (!stop.stop_requested()) {
+    const auto due = seal_due();
+    co_await wake_.wait(context_.clock, due);
+  }
+}
+
+/// Seals what is due and unpinned; when the next is due.
+std::optional<core::Boottime> StripeLog::seal_due() {
+  const core::Boottime now = context_.clock.boot_now();
+  std::vector<EntryPtr> ready;
+  {
+    const std::lock_guard lock(mutex_);
+    std::vector<EntryPtr> aged;
+    for (const auto& [bucket, entry] : open_) {
+      if (entry->seal_at <= now) aged.push_back(entry);
+    }
+    for (const auto& entry : aged) close_locked(entry);
+    for (const StripeNumber number : closing_) {
+      const EntryPtr& entry = entries_.at(number);
+      if (entry->pins > 0 || entry->phase != Phase::closing) continue;
+      entry->phase = Phase::sealing;
+      ready.push_back(entry);
+    }
+    retry_at_.reset();
+  }
+  for (const auto& entry : ready) {
+    const auto sealed = seal(entry);
+    if (sealed) continue;
+    if (!std::exchange(entry->complained, true)) {
+      context_.log("sealing stripe " + std::to_string(entry->record.number.value) + ": " + sealed.error().message());
+    }
+    const std::lock_guard lock(mutex_);
+    entry->phase = Phase::closing;
+    retry_at_ = now + kSealRetry;
+  }
+  const std::lock_guard lock(mutex_);
+  std::optional<core::Boottime> next = retry_at_;
+  for (const auto& [bucket, entry] : open_) {
+    if (!next || entry->seal_at < *next) next = entry->seal_at;
+  }
+  return next;
+}
+
+Result<> StripeLog::seal(const EntryPtr& entry) {
+  const StripeNumber number = entry->record.number;
+  meta::StripeRecord record = entry->record;
+  record.state = meta::StripeState::sealed;
+  record.length = entry->appended;
+  EPHFS_TRY(const auto known, context_.catalog.stripe(number));
+  if (!known) {
+    // Nothing in it was ever committed.
+    discard(number);
+    return {};
+  }
+  if (entry->ciphertext.empty()) EPHFS_TRY_VOID(pad(record, *entry->file));
+  for (;;) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (record.deadline == entry->latest && entry->record.state == meta::StripeState::sealed) {
+        entry->phase = Phase::sealed;
+        closing_.erase(number);
+        if (sealed_files_open_ < kSealedFilesOpen) {
+          ++sealed_files_open_;
+        } else {
+          entry->file = nullptr;
+        }
+        break;
+      }
+      record.deadline = entry->latest;
+    }
+    EPHFS_TRY_VOID(context_.table.put(record));
+    const std::lock_guard lock(mutex_);
+    entry->record = record;
+  }
+  context_.on_sealed(number);
+  changed_.notify_all();
+  return {};
+}
+
+Result<> StripeLog::pad(const meta::StripeRecord& record, const core::FileDescriptor& file) {
+  const auto scratch = context_.scratch.take();
+  const std::uint64_t padded = padded_length(record);
+  for (std::uint64_t at = record.length; at < padded;) {
+    const auto part = scratch->view().first(std::min<std::uint64_t>(padded - at, kWindowBytes));
+    core::fill_random(part);
+    EPHFS_TRY_VOID(core::write_all(file, at, part));
+    at += part.size();
+  }
+  return {};
+}
+
+}  // namespace ephfs::fs

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/tree_edit.hpp"
+
+#include <algorithm>
+
+#include "fs/scrubber.hpp"
+
+namespace ephfs::fs {
+
+InodeLocks::InodeLocks(std::initializer_list<Inode*> inodes) {
+  EPHFS_CHECK(inodes.size() <= kInodesMax, "no operation locks more inodes than a rename");
+  std::array<Inode*, kInodesMax> order{};
+  std::copy(inodes.begin(), inodes.end(), order.begin());
+  const auto number_of = [](const Inode* inode) { return inode == nullptr ? InodeNumber{} : inode->number; };
+  std::sort(order.begin(), order.end(), [&](auto* a, auto* b) { return number_of(a) < number_of(b); });
+  const Inode* last = nullptr;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    if (order[i] == nullptr || order[i] == last) continue;
+    locks_[i] = std::unique_lock(order[i]->mutex);
+    last = order[i];
+  }
+}
+
+meta::InodeRecord& TreeEdit::of(const std::shared_ptr<Inode>& inode) {
+  // References stay good: there are never more than the inodes one operation locks.
+  if (edited_.empty()) edited_.reserve(InodeLocks::kInodesMax);
+  for (auto& edited : edited_) {
+    if (edited.inode == inode) return edited.record;
+  }
+  EPHFS_CHECK(edited_.size() < InodeLocks::kInodesMax, "an edit changes the inodes it has locked");
+  return edited_.emplace_back(Edited{inode, inode->record}).record;
+}
+
+void TreeEdit::touch_directory(const std::shared_ptr<Inode>& directory, int links) {
+  auto& record = of(directory);
+  record.modified = record.changed = file_time_now(state_.clock);
+  record.links = static_cast<std::uint32_t>(static_cast<std::int64_t>(record.links) + links);
+}
+
+void TreeEdit::put_name(InodeNumber parent, const std::string& name, InodeNumber inode) {
+  names_.emplace_back(meta::PutName{parent, name, inode});
+}
+
+void TreeEdit::drop_name(InodeNumber parent, const std::string& name) {
+  names_.emplace_back(meta::DropName{parent, name});
+}
+
+void TreeEdit::unlink(const std::shared_ptr<Inode>& inode) {
+  if (inode->record.links <= 1 && inode->handles == 0) return remove(inode);
+  auto& record = of(inode);
+  EPHFS_CHECK(record.links > 0, "an inode with a name has a link");
+  --record.links;
+  record.changed = file_time_now(state_.clock);
+}
+
+void TreeEdit::remove(const std::shared_ptr<Inode>& inode) {
+  drops_.emplace_back(meta::DropInode{inode->number});
+  removed_.push_back(inode);
+}
+
+Result<bool> TreeEdit::bury(InodeNumber number, core::Instant now) {
+  if (std::any_of(buried_.begin(), buried_.end(),
+                  [&](const auto& buried) { return buried.number == number; }))
+    return true;
+  EPHFS_TRY(auto names, state_.catalog->names_of(number));
+  if (const auto inode = state_.inodes.find(number)) {
+    const std::unique_lock lock(inode->mutex);
+    if (!inode->record.deadline.passed(now)) return false;
+    if (!inode->removed) {
+      inode->removed = true;
+      discard_data(state_, *inode);
+    }
+  }
+  for (const auto& [parent, name] : names) drop_name(parent, name);
+  drops_.emplace_back(meta::DropInode{number});
+  buried_.push_back({number, std::move(names)});
+  return true;
+}
+
+Result<> TreeEdit::commit() {
+  meta::Changes changes = std::move(records_);
+  changes.reserve(changes.size() + edited_.size() + names_.size() + drops_.size());
+  for (const auto& edited : edited_) changes.emplace_back(meta::PutInode{edited.record});
+  std::move(names_.begin(), names_.end(), std::back_inserter(changes));
+  std::move(drops_.begin(), drops_.end(), std::back_inserter(changes));
+  if (changes.empty()) return {};
+  EPHFS_TRY_VOID(state_.catalog->commit(changes));
+  if (!drops_.empty()) state_.scrubber->notify();
+  for (auto& [inode, record] : edited_) {
+    inode->record = std::move(record);
+    inode->record_dirty = false;
+    inode->publish_deadline();
+  }
+  for (const auto& inode : removed_) {
+    inode->removed = true;
+    inode->record.links = 0;
+    inode->record.changed = file_time_now(state_.clock);
+    discard_data(state_, *inode);
+  }
+  return {};
+}
+
+void TreeEdit::announce() {
+  edited_.clear();
+  const auto is_known = [this](InodeNumber number) {
+    const auto inode = state_.inodes.find(number);
+    return inode && (inode->lookups > 0 || number == core::kRootInode);
+  };
+  if (state_.kernel != nullptr) {
+    for (auto& [number, names] : buried_) {
+      for (auto& [parent, name] : names) {
+        if (is_known(parent)) state_.kernel->forget_entry(parent, std::move(name));
+      }
+      if (is_known(number)) state_.kernel->forget_pages(number);
+    }
+  }
+  if (!buried_.empty() || !removed_.empty()) state_.stripes->collect_soon();
+  for (const auto& buried : buried_) state_.inodes.release(buried.number);
+  for (auto& inode : removed_) {
+    const InodeNumber number = inode->number;
+    inode.reset();
+    state_.inodes.release(number);
+  }
+}
+
+Result<> check_name(const std::string& name) {
+  if (name.empty()) return core::fail(core::Error::not_found);
+  if (name.size() > kNameBytesMax) return core::fail(core::Error::name_too_long);
+  if (name == "." || name == ".." || name.find('/') != std::string::npos ||
+      name.find('\0') != std::string::npos) {
+    return core::fail(core::Error::invalid_argument);
+  }
+  return {};
+}
+
+Result<std::shared_ptr<Inode>> live_directory(EngineState& state, InodeNumber number) {
+  EPHFS_TRY(auto inode, state.inodes.get(number));
+  if (!inode->is_directory()) return core::fail(core::Error::not_directory);
+  return inode;
+}
+
+Result<std::shared_ptr<Inode>> living_child(EngineState& state, InodeNumber parent, const std::string& name,
+                                            TreeEdit& edit) {
+  auto inode = state.inodes.lookup(parent, name);
+  if (!inode) {
+    if (inode.error().code == core::Error::not_found) return std::shared_ptr<Inode>();
+    return inode;
+  }
+  if (!(*inode)->is_gone(state.clock.now())) return inode;
+  const core::Instant confirmed = state.clock.confirmed_now();
+  // Dead by a clock that is not confirmed: its name may be wanted again, so nothing takes its place.
+  if (!(*inode)->is_gone(confirmed)) return core::fail(core::Error::busy, "the clock is held");
+  EPHFS_TRY(const bool died, edit.bury((*inode)->number, confirmed + kLastMoment));
+  if (!died) return inode;
+  return std::shared_ptr<Inode>();
+}
+
+Result<> check_empty(EngineState& state, InodeNumber directory, TreeEdit& edit) {
+  constexpr std::size_t kBatch = 256;
+  std::string after;
+  for (;;) {
+    EPHFS_TRY(const auto names, state.catalog->names(directory, after, kBatch));
+    const core::Instant now = state.clock.now();
+    for (const auto& name : names) {
+      if (!is_dead(state, name.inode, name.deadline, now)) return core::fail(core::Error::not_empty);
+      const core::Instant confirmed = state.clock.confirmed_now();
+      if (!is_dead(state, name.inode, name.deadline, confirmed)) return core::fail(core::Error::not_empty);
+      EPHFS_TRY(const bool died, edit.bury(name.inode, confirmed + kLastMoment));
+      if (!died) return core::fail(core::Error::not_empty);
+    }
+    if (names.size() < kBatch) return {};
+    after = names.back().name;
+  }
+}
+
+bool is_dead(const EngineState& state, InodeNumber number, Deadline deadline, core::Instant now) {
+  if (!deadline.passed(now + kLastMoment)) return false;
+  const auto inode = state.inodes.find(number);
+  return !inode || inode->is_gone(now);
+}
+
+}  // namespace ephfs::fs

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
+#include "fs/engine_state.hpp"
+#include "fs/maintenance.hpp"
+#include "fs/reaper.hpp"
+#include "fs/scrubber.hpp"
+
+namespace ephfs::fs {
+namespace {
+
+/// A sliding deadline moves in steps of this part of its ttl, so that a busy file is not re-wrapped at each
+/// write.
+constexpr int kSlideSteps = 64;
+
+Milliseconds clamp_span(const TtlPolicy& policy, Milliseconds span) {
+  if (span == kPermanentTtl && policy.allow_permanent) return span;
+  return std::clamp(span, policy.shortest, std::max(policy.shortest, policy.longest));
+}
+
+core::Failure out_of_bounds(const TtlPolicy& policy, Milliseconds span) {
+  return core::fail(core::Error::invalid_argument,
+                    "ttl " + (span.count() > 0 ? core::format_span(span) : std::string("in the past")) +
+                        " is not within " + core::format_span(policy.shortest) + " to " +
+                        core::format_span(policy.longest));
+}
+
+Result<> check_span(const TtlPolicy& policy, Milliseconds span) {
+  if (span < policy.shortest || span > policy.longest) return out_of_bounds(policy, span);
+  return {};
+}
+
+Result<> check_permanent(const TtlPolicy& policy) {
+  if (policy.allow_permanent) return {};
+  return core::fail(core::Error::invalid_argument, "\"never\" is not allowed in this volume");
+}
+
+/// The instant `at` as a deadline, checked.
+Result<ChosenDeadline> deadline_at(const EngineState& state, core::Instant at) {
+  const Milliseconds left = at - state.clock.now();
+  EPHFS_TRY_VOID(check_span(state.options.ttl, left));
+  if (at > core::kInstantMax)
+    return core::fail(core::Error::invalid_argument, "a deadline past the year 9999");
+  return ChosenDeadline{Deadline(at), left};
+}
+
+}  // namespace
+
+InheritedTtl inherited_ttl(const EngineState& state, const meta::InodeRecord& parent) {
+  const auto& policy = state.options.ttl;
+  const core::Instant now = state.clock.now();
+  InheritedTtl inherited;
+  // For a directory, "explicit" says that its ttl_mode was set; otherwise the volume's holds.
+  inherited.mode = parent.deadline_explicit ? parent.ttl_mode : policy.mode;
+  Milliseconds span = policy.initial;
+  if (!parent.default_deadline.is_never()) {
+    span = parent.default_deadline.instant() - now;
+  } else if (parent.ttl.count() > 0) {
+    span = parent.ttl;
+  }
+  inherited.ttl = clamp_span(policy, span);
+  if (inherited.ttl == kPermanentTtl) {
+    inherited.ttl = Milliseconds{0};
+    return inherited;
+  }
+  inherited.deadline = Deadline(now + inherited.ttl);
+  return inherited;
+}
+
+Result<TtlWish> parse_ttl_wish(std::string_view text) {
+  TtlWish wish;
+  if (text == "never") {
+    wish.kind = TtlWish::Kind::never;
+    return wish;
+  }
+  constexpr std::size_t kYearDigits = 4;  // RFC 3339 begins YYYY-, and no span has a dash there
+  if (text.starts_with('@') || (text.size() > kYearDigits && text[kYearDigits] == '-')) {
+    wish.kind = TtlWish::Kind::instant;
+    EPHFS_TRY(wish.at, core::parse_instant(text));
+    return wish;
+  }
+  if (text.starts_with('+')) {
+    wish.kind = TtlWish::Kind::extension;
+    text.remove_prefix(1);
+  }
+  EPHFS_TRY(wish.span, core::parse_span(text));
+  return wish;
+}
+
+Result<ChosenDeadline> choose_deadline(const EngineState& state, const TtlWish& wish, Deadline present) {
+  const core::Instant now = state.clock.now();
+  switch (wish.kind) {
+    case TtlWish::Kind::never:
+      EPHFS_TRY_VOID(check_permanent(state.options.ttl));
+      return ChosenDeadline{};
+    case TtlWish::Kind::span:
+      return deadline_at(state, now + wish.span);
+    case TtlWish::Kind::extension:
+      if (present.is_never())
+        return core::fail(core::Error::invalid_argument, "what never dies cannot be extended");
+      return deadline_at(state, present.instant() + wish.span);
+    case TtlWish::Kind::instant:
+      return deadline_at(state, wish.at);
+  }
+  return core::fail(core::Error::invalid_argument);
+}
+
+Result<> set_directory_default(const EngineState& state, const TtlWish& wish, bool as_instant,
+                               meta::InodeRecord& directory) {
+  const auto& policy = state.options.ttl;
+  Milliseconds ttl{0};
+  Deadline instant;
+  if (wish.kind == TtlWish::Kind::never) {
+    EPHFS_TRY_VOID(check_permanent(policy));
+    ttl = kPermanentTtl;
+  } else if (as_instant || wish.kind == TtlWish::Kind::instant ||
+             (wish.kind == TtlWish::Kind::extension && !directory.default_deadline.is_never())) {
+    EPHFS_TRY(const auto chosen, choose_deadline(state, wish, directory.default_deadline));
+    instant = chosen.deadline;
+  } else {
+    ttl = wish.span;
+    if (wish.kind == TtlWish::Kind::extension) {
+      const Milliseconds present = directory.ttl.count() > 0 ? directory.ttl : policy.initial;
+      if (present == kPermanentTtl)
+        return core::fail(core::Error::invalid_argument, "what never dies cannot be extended");
+      ttl += present;
+    }
+    EPHFS_TRY_VOID(check_span(policy, ttl));
+  }
+  directory.ttl = ttl;
+  directory.default_deadline = instant;
+  return {};
+}
+
+Result<> change_deadline(const EngineState& state, meta::InodeRecord& record, Deadline deadline,
+                         Milliseconds ttl, bool is_explicit) {
+  if (S_ISREG(record.mode) && deadline != record.deadline) {
+    EPHFS_TRY(const auto key, unwrap_file_key(state, record));
+    const Deadline before = std::exchange(record.deadline, deadline);
+    auto wrapped = wrap_file_key(state, record, key);
+    if (!wrapped) {
+      record.deadline = before;
+      return std::move(wrapped).error();
+    }
+    record.wrapped_key = *std::move(wrapped);
+  }
+  record.deadline = deadline;
+  record.ttl = ttl;
+  record.deadline_explicit = is_explicit;
+  return {};
+}
+
+void deadline_changed(EngineState& state, const std::shared_ptr<Inode>& inode) {
+  const Deadline deadline = inode->deadline();
+  if (state.kernel != nullptr && inode->handles > 0) {
+    if (deadline.is_never()) {
+      state.kernel->unwatch(inode->number);
+    } else {
+      state.kernel->watch(inode->number, deadline);
+    }
+  }
+  if (state.reaper) state.reaper->notify(deadline);
+  if (!inode->is_regular()) return;
+  // What wrapped its key until now may be under an epoch that outlives the file.
+  if (state.scrubber) state.scrubber->notify();
+  if (state.maintenance) state.maintenance->deadline_changed(inode);
+}
+
+bool slide_deadline(EngineState& state, Inode& inode, bool written) {
+  auto& record = inode.record;
+  if (record.ttl_mode == meta::TtlMode::fixed || (record.ttl_mode == meta::TtlMode::modified && !written))
+    return false;
+  if (record.deadline.is_never() || record.ttl.count() <= 0 || inode.removed) return false;
+  const Deadline slid(state.clock.now() + clamp_span(state.options.ttl, record.ttl));
+  if (slid <= record.deadline || slid.instant() - record.deadline.instant() < record.ttl / kSlideSteps)
+    return false;
+  // A key that cannot be wrapped again leaves the deadline where it was: the file dies on time, only sooner.
+  if (!change_deadline(state, record, slid, record.ttl, record.deadline_explicit)) return false;
+  inode.record_dirty = true;
+  inode.publish_deadline();
+  return true;
+}
+
+}  // namespace ephfs::fs

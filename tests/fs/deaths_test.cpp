@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+// Files die on time: refused from the last moment before the deadline, destroyed at the deadline, and never
+// served after it, however the daemon spent the time.
+#include <cerrno>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "tests/fs/engine_fixture.hpp"
+
+namespace ephfs::fs::testing {
+namespace {
+
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::Pair;
+
+class DeathTest : public EngineTest {
+ protected:
+  InodeNumber make_dying(const std::string& name, const std::string& ttl = "1h") {
+    const auto number = volume.write_file(kRoot, name, "content of " + name).number;
+    EXPECT_TRUE(volume.set_xattr(number, "user.ephfs.ttl", ttl));
+    return number;
+  }
+  /// To `before` ahead of the deadline of a file.
+  void run_until_before(InodeNumber number, Milliseconds before) {
+    volume.clock.run_for(volume.expires(number) - before - volume.clock.now());
+  }
+  std::uint64_t inode_count() { return volume.engine().statistics()->inodes; }
+};
+
+TEST_F(DeathTest, EverythingIsRefusedFromTheLastMomentOn) {
+  const auto file = make_dying("file");
+  auto& engine = volume.engine();
+  ASSERT_TRUE(engine.make_link(file, kRoot, "link"));
+  const auto open = engine.open_file(file, O_RDWR);
+  ASSERT_TRUE(open);
+  std::array<std::byte, 4> buffer{};
+
+  run_until_before(file, kLastMoment + 1ms);
+  EXPECT_TRUE(engine.lookup(kRoot, "file"));
+  EXPECT_TRUE(engine.attributes(file, false));
+  EXPECT_TRUE(engine.try_read(**open, 0, buffer));
+  EXPECT_THAT(*volume.list(kRoot), ElementsAre("file", "link"));
+
+  volume.clock.run_for(1ms);
+  EXPECT_EQ(errno_of(engine.lookup(kRoot, "file")), ENOENT);
+  EXPECT_EQ(errno_of(engine.lookup(kRoot, "link")), ENOENT);
+  EXPECT_EQ(errno_of(engine.attributes(file, false)), ENOENT);
+  EXPECT_EQ(errno_of(engine.attributes(file, true)), ESTALE);
+  EXPECT_EQ(errno_of(engine.set_attributes(file, with_mode(0600), false)), ENOENT);
+  EXPECT_EQ(errno_of(engine.set_attributes(file, with_size(0), true)), ESTALE);
+  EXPECT_EQ(errno_of(engine.open_file(file, O_RDONLY)), ENOENT);
+  EXPECT_EQ(errno_of(engine.try_read(**open, 0, buffer)), ESTALE);
+  EXPECT_EQ(errno_of(engine.try_write(**open, 0, buffer)), ESTALE);
+  EXPECT_EQ(errno_of(engine.xattr(file, "user.ephfs.ttl")), ENOENT);
+  EXPECT_EQ(errno_of(volume.set_xattr(file, "user.ephfs.ttl", "1h")), ENOENT);
+  EXPECT_EQ(errno_of(engine.list_xattrs(file)), ENOENT);
+  EXPECT_EQ(errno_of(engine.make_link(file, kRoot, "another")), ENOENT);
+  EXPECT_EQ(errno_of(engine.unlink(kRoot, "file")), ENOENT);
+  EXPECT_EQ(errno_of(engine.rename(kRoot, "file", kRoot, "new", RenameMode::replace)), ENOENT);
+  EXPECT_THAT(*volume.list(kRoot), IsEmpty());
+  engine.release(*open);
+}
+
+TEST_F(DeathTest, KernelBelievesNothingPastTheLastMoment) {
+  const auto file = make_dying("file", "10s");
+  EXPECT_LE(volume.engine().attributes(file, false)->valid_for, 10s - kLastMoment);
+  EXPECT_GT(volume.engine().attributes(file, false)->valid_for, 9s);
+  run_until_before(file, kLastMoment + 1ms);
+  EXPECT_EQ(volume.engine().attributes(file, false)->valid_for, 0ms);
+  EXPECT_EQ(volume.engine().attributes(kRoot, false)->valid_for, 24h);
+}
+
+TEST_F(DeathTest, ReaperDestroysAtTheDeadline) {
+  volume.start();
+  const auto file = make_dying("file", "90s");
+  ASSERT_TRUE(volume.engine().make_link(file, kRoot, "link"));
+  ASSERT_EQ(inode_count(), 2U);
+  run_until_before(file, 1ms);
+  EXPECT_EQ(inode_count(), 2U);
+  volume.clock.run_for(1ms);
+  EXPECT_EQ(inode_count(), 1U);
+  EXPECT_THAT(volume.kernel.entries, Contains(Pair(kRoot, "file")));
+  EXPECT_THAT(volume.kernel.entries, Contains(Pair(kRoot, "link")));
+  EXPECT_THAT(volume.kernel.pages, Contains(file));
+}
+
+TEST_F(DeathTest, WhenTheClockIsSetEverythingLooksAgain) {
+  volume.start();
+  const auto file = make_dying("file", "1h");
+  volume.clock.run_for(1s);
+  volume.clock.set_wall(volume.clock.now() + 2h);
+  volume.engine().clock_changed();
+  EXPECT_EQ(volume.kernel.clock_changes, 1);
+  EXPECT_THAT(volume.kernel.pages, Contains(file)) << "the kernel was told to believe it for an hour";
+  volume.clock.run_for(1ms);
+  EXPECT_EQ(inode_count(), 1U) << "the reaper slept towards the old time";
+}
+
+TEST_F(DeathTest, ReaperWakesForAnEarlierDeadline) {
+  volume.start();
+  (void)make_dying("late", "1h");
+  volume.clock.run_for(1s);
+  const auto early = make_dying("early", "2s");
+  volume.clock.run_for(2s);
+  EXPECT_EQ(inode_count(), 2U);
+  EXPECT_EQ(errno_of(volume.engine().attributes(early, false)), ENOENT);
+}
+
+TEST_F(DeathTest, ManyDieAtOnce) {
+  volume.start();
+  ASSERT_TRUE(volume.set_xattr(kRoot, "user.ephfs.expires", core::format_instant(volume.clock.now() + 1h)));
+  for (int i = 0; i < 1000; ++i) {
+    ASSERT_TRUE(volume.engine().make_node(kRoot, "file" + std::to_string(i), S_IFREG | 0644, 0, kUser));
+  }
+  volume.clock.run_for(1h);
+  EXPECT_EQ(inode_count(), 1U);
+  EXPECT_THAT(*volume.list(kRoot), IsEmpty());
+}
+
+TEST_F(DeathTest, ShorteningTellsTheKernel) {
+  volume.start();
+  const auto file = make_dying("file");
+  const auto open = volume.engine().open_file(file, O_RDONLY);
+  ASSERT_TRUE(open);
+  volume.kernel.entries.clear();
+  ASSERT_TRUE(volume.set_xattr(file, "user.ephfs.ttl", "5s"));
+  EXPECT_EQ(volume.kernel.watched[file], Deadline(volume.expires(file)));
+  EXPECT_THAT(volume.kernel.entries, ElementsAre(Pair(kRoot, "file")));
+  volume.engine().release(*open);
+}
+
+TEST_F(DeathTest, DescriptorOfADestroyedFileStaysStale) {
+  volume.start();
+  const auto file = make_dying("file", "5s");
+  const auto open = volume.engine().open_file(file, O_RDWR);
+  ASSERT_TRUE(open);
+  ASSERT_TRUE(volume.engine().try_write(**open, 0, core::as_bytes("never staged")));
+  volume.clock.run_for(10s);
+  std::array<std::byte, 4> buffer{};
+  EXPECT_EQ(errno_of(volume.engine().try_read(**open, 0, buffer)), ESTALE);
+  EXPECT_EQ(errno_of(volume.engine().attributes(file, true)), ESTALE);
+  volume.engine().release(*open);
+  EXPECT_EQ(inode_count(), 1U);
+}
+
+TEST_F(DeathTest, DeadNamesAreAsIfNotThere) {
+  auto& engine = volume.engine();
+  (void)make_dying("file");
+  ASSERT_TRUE(engine.make_link(engine.lookup(kRoot, "file")->number, kRoot, "link"));
+  const auto directory = engine.make_node(kRoot, "directory", S_IFDIR | 0755, 0, kUser);
+  ASSERT_TRUE(directory);
+  ASSERT_TRUE(volume.set_xattr(directory->number, "user.ephfs.ttl", "1h"));
+  ASSERT_TRUE(engine.make_node(directory->number, "inside", S_IFREG | 0644, 0, kUser));
+  EXPECT_EQ(errno_of(engine.remove_directory(kRoot, "directory")), ENOTEMPTY);
+  volume.clock.run_for(2h);
+
+  EXPECT_TRUE(engine.remove_directory(kRoot, "directory"));
+  const auto made = engine.make_node(kRoot, "file", S_IFDIR | 0755, 0, kUser);
+  ASSERT_TRUE(made) << made.error();
+  EXPECT_EQ(engine.lookup(kRoot, "file")->number, made->number);
+  EXPECT_EQ(errno_of(engine.lookup(kRoot, "link")), ENOENT) << "the other name of the dead inode";
+  ASSERT_TRUE(engine.make_node(kRoot, "new", S_IFREG | 0644, 0, kUser));
+  EXPECT_TRUE(engine.rename(kRoot, "new", kRoot, "link", RenameMode::no_replace));
+  volume.reopen();
+  EXPECT_THAT(*volume.list(kRoot), ElementsAre("file", "link"));
+}
+
+TEST_F(DeathTest, WhatDiedWhileNobodyLookedIsSweptBeforeServing) {
+  (void)make_dying("dies", "1h");
+  const auto lives = make_dying("lives", "3h");
+  volume.close();
+  volume.clock.run_for(2h);
+  volume.open();
+  EXPECT_EQ(inode_count(), 2U);
+  EXPECT_THAT(*volume.list(kRoot), ElementsAre("lives"));
+  EXPECT_EQ(volume.read_file(lives), "content of lives");
+  EXPECT_THAT(volume.log, Contains(::testing::HasSubstr("1 files died")));
+}
+
+TEST_F(DeathTest, UnlinkedOpenFileIsReadableAndGoneAfterTheLastClose) {
+  auto& engine = volume.engine();
+  const auto number = volume.write_file(kRoot, "file", "content").number;
+  const auto open = engine.open_file(number, O_RDONLY);
+  ASSERT_TRUE(open);
+  ASSERT_TRUE(engine.unlink(kRoot, "file"));
+  std::array<std::byte, 7> buffer{};
+  EXPECT_EQ(*volume.run(engine.read(*open, 0, buffer, {})), 7U);
+  EXPECT_EQ(engine.attributes(number, true)->links, 0U);
+  EXPECT_EQ(inode_count(), 2U);
+  engine.release(*open);
+  EXPECT_EQ(inode_count(), 1U);
+}
+
+TEST_F(DeathTest, UnlinkedOpenFileGoesWithTheNextMount) {
+  const auto number = volume.write_file(kRoot, "file", "content").number;
+  ASSERT_TRUE(volume.engine().open_file(number, O_RDONLY));
+  ASSERT_TRUE(volume.engine().unlink(kRoot, "file"));
+  volume.reopen();
+  EXPECT_EQ(inode_count(), 1U);
+}
+
+TEST_F(DeathTest, ForgottenInodesLeaveMemory) {
+  const auto status = [&] { return volume.engine().status_json(); };
+  ASSERT_NE(status().find(R"("inodes_in_memory":1,)"), std::string::npos) << status();
+  const auto made = volume.engine().make_node(kRoot, "file", S_IFREG | 0644, 0, kUser);
+  ASSERT_TRUE(made);
+  ASSERT_TRUE(volume.engine().lookup(kRoot, "file"));
+  volume.engine().forget(made->number, 1);
+  EXPECT_NE(status().find(R"("inodes_in_memory":2,)"), std::string::npos);
+  volume.engine().forget(made->number, 1);
+  EXPECT_NE(status().find(R"("inodes_in_memory":1,)"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace ephfs::fs::testing
