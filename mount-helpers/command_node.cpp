@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+// ephfs node, invite and join: being in a pool.
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/strand.hpp>
+#include <charconv>
+#include <csignal>
+#include <cstdio>
+
+#include "core/clock_alarm.hpp"
+#include "core/guarded_clock.hpp"
+#include "core/kernel_time.hpp"
+#include "core/log.hpp"
+#include "mount-helpers/commands.hpp"
+#include "mount-helpers/loop.hpp"
+#include "mount-helpers/paths.hpp"
+#include "mount-helpers/reports.hpp"
+#include "mount-helpers/volume.hpp"
+#include "net/tls_transport.hpp"
+#include "net/token.hpp"
+#include "node/clock_keeper.hpp"
+#include "node/invite.hpp"
+
+namespace ephfs::cli {
+namespace {
+
+using core::Error;
+using core::fail;
+using core::Result;
+
+constexpr unsigned kLoopThreads = 2;
+constexpr std::chrono::seconds kJoinPatience{15};
+
+Result<node::NodeOptions> understand_node(const ParsedArguments& parsed) {
+  if (!parsed.words.empty() || !parsed.has("--dir") || !parsed.has("--listen")) {
+    return usage("ephfs node --dir DIR --listen HOST:PORT [--capacity 10G] [--advertise HOST:PORT] [--join TOKEN] "
+                 "[--config FILE]");
+  }
+  node::NodeOptions options;
+  options.directory = std::filesystem::absolute(parsed.value("--dir")).lexically_normal();
+  options.listen = parsed.value("--listen");
+  if (auto address = core::parse_address(options.listen, true); !address) {
+    return fail(Error::invalid_argument, "option --listen " + options.listen + ": expected HOST:PORT");
+  }
+  options.advertise = parsed.value("--advertise");
+  if (parsed.has("--capacity")) {
+    auto capacity = core::parse_size(parsed.value("--capacity"));
+    if (!capacity) return fail(Error::invalid_argument, "option --capacity " + parsed.value("--capacity"));
+    options.capacity = *capacity;
+  }
+  options.include_local = false;
+  return options;
+}
+
+Result<> join_from(const std::filesystem::path& directory, const std::string& token, const std::string& address,
+                   core::Clock& clock, Loop& loop) {
+  EPHFS_TRY(const auto seed, core::load_or_create_node_seed(directory / "node.key"));
+  const core::Signer signer(seed);
+  const auto transport = net::make_tls_transport(loop.executor(), clock, seed);
+  const net::Member self{core::node_id_of(signer.public_key()), address};
+  const auto joined =
+      loop.run(node::join(directory, token, self, *transport, clock, clock.boot_now() + kJoinPatience));
+  if (!joined) return joined.error();
+  return {};
+}
+
+/// A node that is to join: it joins once it knows where it listens, then serves as a member.
+Result<> serve_node(node::NodeOptions options, const std::string& token, const std::string& config) {
+  EPHFS_TRY_VOID(make_private_directory(options.directory));
+  core::SystemClock system_clock;
+  EPHFS_TRY(const auto boot_id, core::read_boot_id());
+  EPHFS_TRY(const auto clock, core::GuardedClock::open(clock_file_of(options.directory), system_clock, boot_id));
+  Loop loop(kLoopThreads);
+  if (!config.empty()) {
+    EPHFS_TRY(auto file, core::read_config(config, {"pool"}));
+    options.static_peers = std::move(file.peers);
+    const auto pool = file.settings.find("pool");
+    if (pool != file.settings.end()) EPHFS_TRY_VOID(belong_to_pool(options.directory, pool->second.value));
+  }
+  const auto directory = options.directory;
+  const auto context = node::tls_node_context(loop.executor(), loop.executor(), *clock);
+  EPHFS_TRY(auto node, node::Node::open(std::move(options), context));
+  clock->on_change([&node] { node->clock_changed(); });
+  node::ClockKeeper keeper(*clock, node->peers(), loop.executor(), core::synchronized_kernel_time);
+  auto served = [&]() -> Result<> {
+    if (!token.empty()) EPHFS_TRY_VOID(join_from(directory, token, node->address(), *clock, loop));
+    EPHFS_TRY_VOID(node->start());
+    keeper.start();
+    EPHFS_TRY(const auto alarm, core::ClockAlarm::start([&keeper] { keeper.look_now(); }));
+    node::ControlServer control(core::asio::make_strand(loop.executor()), control_socket(directory),
+                                node_handlers(*node, *clock, loop));
+    EPHFS_TRY_VOID(control.start());
+    std::promise<void> told_to_end;
+    core::asio::signal_set signals(loop.executor(), SIGTERM, SIGINT);
+    signals.async_wait([&told_to_end](const boost::system::error_code&, int) { told_to_end.set_value(); });
+    told_to_end.get_future().wait();
+    loop.run(control.stop());
+    return {};
+  }();
+  loop.run(keeper.stop());
+  loop.run(node->stop());
+  return served;
+}
+
+/// The node directory that a command means: --dir, or the embedded node of a volume.
+Result<std::filesystem::path> node_directory(const ParsedArguments& parsed, std::size_t volume_word,
+                                             const std::string& usage_line) {
+  const bool has_volume = parsed.words.size() == volume_word + 1;
+  if (parsed.words.size() > volume_word + 1 || has_volume == parsed.has("--dir")) return usage(usage_line);
+  if (!has_volume) return std::filesystem::absolute(parsed.value("--dir")).lexically_normal();
+  EPHFS_TRY(const auto volume, volume_directory(parsed.words[volume_word]));
+  return node_directory_of(volume);
+}
+
+}  // namespace
+
+int run_node(const Arguments& arguments) {
+  const auto outcome = [&]() -> Result<> {
+    EPHFS_TRY(const auto parsed, parse_arguments(arguments, {{"--dir", true}, {"--listen", true}, {"--capacity", true},
+                                                             {"--advertise", true}, {"--join", true}, {"--config", true}}));
+    EPHFS_TRY(auto options, understand_node(parsed));
+    return serve_node(std::move(options), parsed.value("--join"), parsed.value("--config"));
+  }();
+  if (outcome) return 0;
+  core::log_line(outcome.error().message());
+  return 1;
+}
+
+Result<> run_invite(const Arguments& arguments) {
+  constexpr std::uint32_t kUsesMax = 4096;
+  EPHFS_TRY(const auto parsed, parse_arguments(arguments, {{"--dir", true}, {"--uses", true}, {"--ttl", true}}));
+  EPHFS_TRY(const auto directory, node_directory(parsed, 0, "ephfs invite (VOLUME | --dir DIR) [--uses N] [--ttl 1h]"));
+  const std::string uses_text = parsed.value("--uses", "1");
+  std::uint32_t uses = 0;
+  const auto [end, error] = std::from_chars(uses_text.data(), uses_text.data() + uses_text.size(), uses);
+  if (error != std::errc{} || end != uses_text.data() + uses_text.size() || uses == 0 || uses > kUsesMax) {
+    return fail(Error::invalid_argument, "option --uses " + uses_text + ": expected 1 to " + std::to_string(kUsesMax));
+  }
+  auto lasts = core::parse_span(parsed.value("--ttl", "1h"));
+  if (!lasts) return fail(Error::invalid_argument, "option --ttl " + parsed.value("--ttl"));
+  EPHFS_TRY(const auto token, node::invite(directory, core::SystemClock().now(), *lasts, uses));
+  std::puts(token.c_str());
+  return {};
+}
+
+Result<> run_join(const Arguments& arguments) {
+  const std::string line = "ephfs join TOKEN (VOLUME | --dir DIR [--advertise HOST:PORT])";
+  EPHFS_TRY(const auto parsed, parse_arguments(arguments, {{"--dir", true}, {"--advertise", true}}));
+  if (parsed.words.empty()) return usage(line);
+  EPHFS_TRY(const auto directory, node_directory(parsed, 1, line));
+  EPHFS_TRY_VOID(net::parse_token(parsed.words[0]));
+  if (!parsed.has("--dir")) EPHFS_TRY_VOID(make_private_directory(directory.parent_path()));
+  EPHFS_TRY_VOID(make_private_directory(directory));
+  core::SystemClock clock;
+  Loop loop(1);
+  return join_from(directory, parsed.words[0], parsed.value("--advertise"), clock, loop);
+}
+
+}  // namespace ephfs::cli

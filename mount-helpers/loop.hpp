@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// The threads that run a process's coroutines: sessions, placing, reaping, and the disk work that goes with them.
+#pragma once
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/use_future.hpp>
+#include <future>
+#include <thread>
+#include <vector>
+
+#include "core/async.hpp"
+
+namespace ephfs::cli {
+
+class Loop {
+ public:
+  explicit Loop(unsigned threads) : context_(static_cast<int>(threads)), work_(context_.get_executor()) {
+    for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { context_.run(); });
+  }
+  /// What was spawned has ended by now: whoever spawned it has joined it.
+  ~Loop() {
+    work_.reset();
+    context_.stop();
+    for (auto& thread : threads_) thread.join();
+  }
+  Loop(const Loop&) = delete;
+  Loop& operator=(const Loop&) = delete;
+
+  [[nodiscard]] core::asio::any_io_executor executor() { return context_.get_executor(); }
+
+  /// Runs a coroutine and waits for it, from a thread that is none of the loop's.
+  template <class T>
+  T run(core::awaitable<T> task) {
+    return start(std::move(task)).get();
+  }
+  template <class T>
+  std::future<T> start(core::awaitable<T> task) {
+    return core::asio::co_spawn(context_, std::move(task), core::asio::use_future);
+  }
+
+ private:
+  core::asio::io_context context_;
+  core::asio::executor_work_guard<core::asio::io_context::executor_type> work_;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace ephfs::cli

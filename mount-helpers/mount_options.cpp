@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "mount-helpers/mount_options.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <functional>
+
+namespace ephfs::cli {
+namespace {
+
+using core::Error;
+using core::fail;
+using core::Result;
+
+/// An option of our own. `set` understands its value; flags have none.
+struct Option {
+  std::string_view name;
+  bool takes_value;
+  bool in_config;  // may also stand in the configuration file
+  Result<> (*set)(MountOptions& options, const std::string& value);
+};
+
+Result<> set_span(core::Milliseconds& target, const std::string& value) {
+  EPHFS_TRY(target, core::parse_span(value));
+  return {};
+}
+
+Result<> set_initial_ttl(MountOptions& options, const std::string& value) {
+  if (value != "never") return set_span(options.engine.ttl.initial, value);
+  options.engine.ttl.initial = fs::kPermanentTtl;
+  return {};
+}
+
+Result<> set_size(std::uint64_t& target, const std::string& value) {
+  EPHFS_TRY(target, core::parse_size(value));
+  return {};
+}
+
+Result<> set_ttl_mode(MountOptions& options, const std::string& value) {
+  if (value == "fixed") options.engine.ttl.mode = meta::TtlMode::fixed;
+  else if (value == "modified") options.engine.ttl.mode = meta::TtlMode::modified;
+  else if (value == "accessed") options.engine.ttl.mode = meta::TtlMode::accessed;
+  else return fail(Error::invalid_argument, "expected fixed, modified or accessed");
+  return {};
+}
+
+Result<> set_durability(MountOptions& options, const std::string& value) {
+  if (value == "local") options.engine.durability = fs::Durability::local;
+  else if (value == "quorum") options.engine.durability = fs::Durability::quorum;
+  else if (value == "full") options.engine.durability = fs::Durability::full;
+  else return fail(Error::invalid_argument, "expected local, quorum or full");
+  options.durability_given = true;
+  return {};
+}
+
+Result<> set_profile(MountOptions& options, const std::string& value) {
+  options.engine.profile.reset();
+  if (value == "auto") return {};
+  EPHFS_TRY(options.engine.profile, core::parse_profile(value));
+  return {};
+}
+
+Result<> set_passphrase_fd(MountOptions& options, const std::string& value) {
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), options.passphrase_fd);
+  if (error != std::errc{} || end != value.data() + value.size() || options.passphrase_fd < 0) {
+    return fail(Error::invalid_argument, "expected the number of an open descriptor");
+  }
+  return {};
+}
+
+Result<> set_listen(MountOptions& options, const std::string& value) {
+  EPHFS_TRY_VOID(core::parse_address(value, true));
+  options.listen = value;
+  return {};
+}
+
+Result<> set_pool(MountOptions& options, const std::string& value) {
+  if (!core::PoolId::from_hex(value)) return fail(Error::invalid_argument, "expected 32 hexadecimal digits");
+  options.pool = value;
+  return {};
+}
+
+Result<> set_flag(bool& target, const std::string& value) {
+  if (value == "true" || value.empty()) target = true;
+  else if (value == "false") target = false;
+  else return fail(Error::invalid_argument, "expected true or false");
+  return {};
+}
+
+using M = MountOptions;
+using S = const std::string;
+constexpr std::array kOptions{
+    Option{"ttl", true, true, set_initial_ttl},
+    Option{"min_ttl", true, true, [](M& o, S& v) { return set_span(o.engine.ttl.shortest, v); }},
+    Option{"max_ttl", true, true, [](M& o, S& v) { return set_span(o.engine.ttl.longest, v); }},
+    Option{"ttl_mode", true, true, set_ttl_mode},
+    Option{"profile", true, true, set_profile},
+    Option{"durability", true, true, set_durability},
+    Option{"cache_size", true, true, [](M& o, S& v) { return set_size(o.engine.cache_bytes, v); }},
+    Option{"capacity", true, true, [](M& o, S& v) { return set_size(o.engine.capacity, v); }},
+    Option{"peer_timeout", true, true, [](M& o, S& v) { return set_span(o.engine.peer_timeout, v); }},
+    Option{"listen", true, true, set_listen},
+    Option{"pool", true, true, set_pool},
+    Option{"allow_permanent", false, true, [](M& o, S& v) { return set_flag(o.engine.ttl.allow_permanent, v); }},
+    Option{"allow_other", false, true, [](M& o, S& v) { return set_flag(o.allow_other, v); }},
+    Option{"config", true, false, [](M& o, S& v) { o.config = v; return Result<>{}; }},
+    Option{"passphrase_file", true, true, [](M& o, S& v) { o.passphrase_file = v; return Result<>{}; }},
+    Option{"passphrase_fd", true, false, set_passphrase_fd},
+    Option{"passphrase_prompt", false, false, [](M& o, S& v) { return set_flag(o.prompt, v); }},
+    Option{"ro", false, false, [](M& o, S& v) { return set_flag(o.read_only, v); }},
+};
+
+/// What the kernel itself understands of mount(8)'s options.
+constexpr std::array<std::string_view, 7> kKernelFlags{"nosuid", "nodev",      "noexec", "noatime",
+                                                       "sync",   "nodiratime", "dirsync"};
+/// What mount(8) and systemd pass and mean for themselves, or what holds anyway.
+constexpr std::array<std::string_view, 21> kIgnored{
+    "rw",   "defaults", "auto", "noauto",      "_netdev", "nofail",  "user",   "nouser", "users",  "owner",   "group",
+    "suid", "dev",      "exec", "strictatime", "async",   "relatime", "atime", "nomand", "silent", "lazytime"};
+
+bool is_for_mount(std::string_view name) {
+  return std::ranges::find(kIgnored, name) != kIgnored.end() || name.starts_with("x-") || name.starts_with("comment");
+}
+
+Result<> set_option(const Option& option, const std::string& value, MountOptions& options) {
+  auto set = option.set(options, value);
+  if (set) return {};
+  return fail(set.error().code, "option " + std::string(option.name) + (value.empty() ? "" : "=" + value) +
+                                    (set.error().detail.empty() ? "" : ": " + set.error().detail));
+}
+
+Result<> parse_one(const std::string& text, MountOptions& options) {
+  const auto equals = text.find('=');
+  const std::string name = text.substr(0, equals);
+  const bool has_value = equals != std::string::npos;
+  const std::string value = has_value ? text.substr(equals + 1) : "";
+  for (const auto& option : kOptions) {
+    if (option.name != name) continue;
+    if (option.takes_value && value.empty()) return fail(Error::invalid_argument, "option " + name + " needs a value");
+    if (!option.takes_value && has_value) return fail(Error::invalid_argument, "option " + name + " takes no value");
+    return set_option(option, value, options);
+  }
+  if (std::ranges::find(kKernelFlags, name) != kKernelFlags.end()) {
+    options.kernel_flags += "," + name;
+    return {};
+  }
+  if (is_for_mount(name)) return {};
+  return fail(Error::invalid_argument, "unknown option " + text);
+}
+
+}  // namespace
+
+Result<> parse_mount_options(const std::string& list, MountOptions& options) {
+  std::size_t from = 0;
+  while (from <= list.size()) {
+    const std::size_t comma = std::min(list.find(',', from), list.size());
+    if (comma > from) EPHFS_TRY_VOID(parse_one(list.substr(from, comma - from), options));
+    from = comma + 1;
+  }
+  return {};
+}
+
+Result<> apply_config(const std::filesystem::path& path, const std::string& command_line, MountOptions& options) {
+  if (path.empty()) return {};
+  std::vector<std::string> known;
+  for (const auto& option : kOptions) {
+    if (option.in_config) known.emplace_back(option.name);
+  }
+  EPHFS_TRY(auto file, core::read_config(path, known));
+  for (const auto& option : kOptions) {
+    const auto setting = file.settings.find(std::string(option.name));
+    if (setting == file.settings.end()) continue;
+    if (auto set = set_option(option, setting->second.value, options); !set) {
+      return fail(set.error().code,
+                  path.string() + ":" + std::to_string(setting->second.line) + ": " + set.error().detail);
+    }
+  }
+  options.peers = std::move(file.peers);
+  // The file was read over what the command line had said: say it again.
+  options.kernel_flags.clear();
+  return parse_mount_options(command_line, options);
+}
+
+Result<> check_mount_options(const MountOptions& options) {
+  const auto& ttl = options.engine.ttl;
+  if (ttl.shortest > ttl.longest) {
+    return fail(Error::invalid_argument, "min_ttl " + core::format_span(ttl.shortest) + " is above max_ttl " +
+                                             core::format_span(ttl.longest));
+  }
+  // Whether the volume may hold what never dies, it says itself when it is opened.
+  if (ttl.initial == fs::kPermanentTtl) return {};
+  if (ttl.initial < ttl.shortest || ttl.initial > ttl.longest) {
+    return fail(Error::invalid_argument, "ttl " + core::format_span(ttl.initial) + " is outside min_ttl " +
+                                             core::format_span(ttl.shortest) + " to max_ttl " +
+                                             core::format_span(ttl.longest));
+  }
+  return {};
+}
+
+}  // namespace ephfs::cli

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the control socket of a volume or a node tells, as JSON.
+#pragma once
+
+#include "core/guarded_clock.hpp"
+#include "fs/engine.hpp"
+#include "mount-helpers/loop.hpp"
+#include "node/control_server.hpp"
+#include "node/node.hpp"
+
+namespace ephfs::cli {
+
+/// /status, /peers and /clock of a mounted volume. All four outlive the handlers.
+[[nodiscard]] node::ControlHandlers volume_handlers(const fs::Engine& engine, node::Node& node, core::GuardedClock& clock,
+                                                    Loop& loop);
+/// The same of a node.
+[[nodiscard]] node::ControlHandlers node_handlers(node::Node& node, core::GuardedClock& clock, Loop& loop);
+
+}  // namespace ephfs::cli
