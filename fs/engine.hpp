@@ -77,7 +77,10 @@ class KernelCache {
  public:
   virtual ~KernelCache() = default;
   /// An open file's pages must be dropped kLastMoment before `deadline`; replaces what was said of it before.
-  virtual void watch(InodeNumber number, Deadline deadline) = 0;
+  /// `is_written`: it is open for writing, which makes pages that nobody here hears of.
+  virtual void watch(InodeNumber number, Deadline deadline, bool is_written) = 0;
+  /// Pages of it were read. Heard of what dies within kDropsBegin.
+  virtual void pages_read(InodeNumber number) = 0;
   /// The last descriptor was closed.
   virtual void unwatch(InodeNumber number) = 0;
   virtual void forget_entry(InodeNumber parent, std::string name) = 0;

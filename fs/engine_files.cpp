@@ -101,8 +101,11 @@ Result<std::shared_ptr<OpenFile>> open_inode(EngineState& state, std::shared_ptr
   if (inode->removed) return core::fail(core::Error::not_found);
   EPHFS_TRY_VOID(load_data(state, *inode));
   if ((flags & O_TRUNC) != 0 && inode->record.size > 0) EPHFS_TRY_VOID(set_size(state, inode, 0));
-  if (inode->handles++ == 0 && state.kernel != nullptr && !inode->deadline().is_never()) {
-    state.kernel->watch(inode->number, inode->deadline());
+  const bool writes = (flags & O_ACCMODE) != O_RDONLY;
+  const bool tells_more = inode->handles++ == 0 || (writes && !inode->is_written);
+  if (writes) inode->is_written = true;
+  if (tells_more && state.kernel != nullptr && !inode->deadline().is_never()) {
+    state.kernel->watch(inode->number, inode->deadline(), inode->is_written);
   }
   return file;
 }
@@ -128,6 +131,7 @@ void Engine::release(const std::shared_ptr<OpenFile>& file) {
       if (inode->record_dirty && has_names) mark_dirty(*state_, inode, 0);
       unload(*inode);
     }
+    if (is_last) inode->is_written = false;
     if (is_last && state_->kernel != nullptr) state_->kernel->unwatch(number);
   }
   if (!is_last) return;

@@ -43,7 +43,9 @@ bool wants_access_time(const meta::InodeRecord& record, int flags, meta::FileTim
 /// Copies what is in memory and plans the rest. stale for a file that died or is removed.
 Result<PlannedRead> plan(EngineState& state, Inode& inode, const OpenFile& file, std::uint64_t offset,
                          core::MutableByteView out) {
-  EPHFS_TRY_VOID(check_alive(state, inode, true));
+  const core::Instant now = state.clock.now();
+  if (inode.is_gone(now)) return core::fail(core::Error::stale);
+  if (state.kernel != nullptr && inode.deadline().passed(now + kDropsBegin)) state.kernel->pages_read(inode.number);
   std::shared_lock lock(inode.mutex);
   if (inode.removed) return core::fail(core::Error::stale);
   while (!inode.data) {
@@ -201,15 +203,19 @@ awaitable<Result<std::size_t>> Engine::read(std::shared_ptr<OpenFile> file, std:
   // Usually try_read() has just noted this very read.
   if (file->next_offset != offset + out.size()) note_read(*file, offset, out.size());
   const bool sequential = file->sequential > 0;
-  const net::CallLimits limits{state_->clock.boot_now() + state_->options.peer_timeout, stop};
-  for (unsigned attempt = 0; attempt <= kReplansMax; ++attempt) {
+  const core::Boottime until = state_->clock.boot_now() + state_->options.peer_timeout;
+  for (unsigned attempt = 0; attempt <= kReplansMax;) {
     EPHFS_CO_TRY(const auto planned, plan(*state_, *inode, *file, offset, out));
     for (const StripeNumber stripe : planned.ahead) state_->stripes->prefetch(stripe);
+    const net::CallLimits limits{while_alive(*state_, *inode, until), stop};
     auto got = co_await read_parts(*state_->stripes, planned.plan, out, sequential, limits);
     // Whatever became of it: the deadline may have passed meanwhile.
     EPHFS_CO_TRY_VOID(check_alive(*state_, *inode, true));
     if (got) co_return finish_read(*state_, inode, *file, planned);
+    // Cut short by a deadline that has been extended since.
+    if (limits.until < until && state_->clock.boot_now() >= limits.until) continue;
     if (got.error().code != core::Error::not_found) co_return got.error();
+    ++attempt;
   }
   co_return changes_too_fast(*inode);
 }
@@ -226,9 +232,11 @@ awaitable<Result<>> Engine::write(std::shared_ptr<OpenFile> file, std::uint64_t 
   for (;;) {
     auto written = write_now(*state_, inode, file->flags, offset, bytes);
     if (written || written.error().code != core::Error::would_block) co_return written;
-    auto room = co_await wait_for_room(*state_, until, stop);
+    const core::Boottime bound = while_alive(*state_, *inode, until);
+    auto room = co_await wait_for_room(*state_, bound, stop);
     EPHFS_CO_TRY_VOID(check_alive(*state_, *inode, true));
-    if (!room) co_return room;
+    // A wait that was cut short by a deadline which has been extended since goes on.
+    if (!room && (bound == until || state_->clock.boot_now() < bound)) co_return room;
   }
 }
 

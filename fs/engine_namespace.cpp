@@ -19,8 +19,9 @@ bool is_known_type(std::uint32_t mode) {
 }
 
 /// The record of something made now in `parent`, whose lock is held.
+/// A regular file takes over what a file that has just left its name had.
 Result<meta::InodeRecord> new_record(EngineState& state, const meta::InodeRecord& parent, std::uint32_t mode,
-                                     Caller caller) {
+                                     Caller caller, const std::optional<CarriedDeadline>& left) {
   meta::InodeRecord record;
   record.number = {state.next_inode.fetch_add(1)};
   record.mode = mode;
@@ -46,6 +47,12 @@ Result<meta::InodeRecord> new_record(EngineState& state, const meta::InodeRecord
   record.ttl = inherited.ttl;
   record.ttl_mode = inherited.mode;
   if (S_ISREG(mode)) {
+    if (left && !left->deadline.passed(state.clock.now() + kLastMoment)) {
+      record.deadline = left->deadline;
+      record.ttl = left->ttl;
+      record.ttl_mode = left->mode;
+      record.deadline_explicit = left->is_explicit;
+    }
     record.file = core::random_id<core::FileId>();
     EPHFS_TRY(record.wrapped_key, wrap_file_key(state, record, core::random_key()));
   }
@@ -87,7 +94,12 @@ Result<> drop_file(EngineState& state, TreeEdit& edit, InodeNumber parent, const
   edit.drop_name(parent, name);
   edit.unlink(inode);
   edit.touch_directory(directory);
-  return edit.commit();
+  const auto carried = carried_deadline(state, inode->record);
+  EPHFS_TRY_VOID(edit.commit());
+  if (inode->is_regular() && carried.is_explicit) {
+    state.left_names.leave(parent, name, carried, state.clock.boot_now());
+  }
+  return {};
 }
 
 Result<> drop_directory(EngineState& state, TreeEdit& edit, InodeNumber parent, const std::string& name) {
@@ -121,7 +133,9 @@ Result<std::shared_ptr<Inode>> make_inode(EngineState& state, InodeNumber parent
     if (existing) return core::fail(core::Error::exists);
     const InodeLocks locks{directory.get()};
     if (directory->removed) return core::fail(core::Error::not_found);
-    EPHFS_TRY(auto record, new_record(state, directory->record, mode & (S_IFMT | kPermissionBits), caller));
+    std::optional<CarriedDeadline> left;
+    if (S_ISREG(mode)) left = state.left_names.take(parent, name, state.clock.boot_now());
+    EPHFS_TRY(auto record, new_record(state, directory->record, mode & (S_IFMT | kPermissionBits), caller, left));
     record.rdev = rdev;
     record.target = target;
     if (S_ISLNK(mode)) record.size = target.size();
@@ -151,8 +165,10 @@ void Engine::forget(InodeNumber number, std::uint64_t lookups) {
   // The kernel never forgets more than it knew; should it, the inode stays countable.
   while (!inode->lookups.compare_exchange_weak(known, known - std::min(known, lookups))) {
   }
+  const bool is_forgotten = known <= lookups;
+  if (is_forgotten && S_ISLNK(inode->type) && state_->kernel != nullptr) state_->kernel->unwatch(number);
   inode.reset();
-  if (known <= lookups) state_->inodes.release(number);
+  if (is_forgotten) state_->inodes.release(number);
 }
 
 Result<Attributes> Engine::make_node(InodeNumber parent, const std::string& name, std::uint32_t mode,
@@ -219,6 +235,10 @@ Result<std::string> Engine::read_link(InodeNumber number) {
   EPHFS_TRY(const auto inode, live_inode(*state_, number));
   if (!S_ISLNK(inode->type)) return core::fail(core::Error::invalid_argument);
   const std::shared_lock lock(inode->mutex);
+  // The kernel keeps the target in a page, and who holds the link by a descriptor needs no name to see it.
+  if (state_->kernel != nullptr && !inode->deadline().is_never()) {
+    state_->kernel->watch(number, inode->deadline(), false);
+  }
   return inode->record.target;
 }
 

@@ -42,20 +42,21 @@ Result<> check_not_into_itself(const EngineState& state, const Move& move, bool 
   return {};
 }
 
-/// An editor saves by renaming a new file over the old: the deadline of the old one is what was asked for,
-/// unless the new one has been given its own. Both locked. Whether the source's deadline changed.
-Result<bool> carry_deadline(const EngineState& state, const meta::InodeRecord& target,
-                            meta::InodeRecord& source) {
-  if (!S_ISREG(source.mode) || !S_ISREG(target.mode) || source.deadline_explicit) return false;
-  Deadline deadline = target.deadline;
-  if (target.ttl_mode != meta::TtlMode::fixed && !deadline.is_never() && target.ttl.count() > 0) {
-    // A save is a write, which a sliding deadline follows.
-    deadline = std::max(deadline, Deadline(state.clock.now() + target.ttl));
+/// What the source takes over from the file whose place it takes: an editor saves by renaming a new file over the old,
+/// whose deadline is what was asked for, unless the new one has been given its own. All locked.
+Result<> carry_over(EngineState& state, const Move& move, meta::InodeRecord& source) {
+  if (!S_ISREG(source.mode) || source.deadline_explicit) return {};
+  std::optional<CarriedDeadline> carried;
+  if (move.target) {
+    if (move.target->is_regular()) carried = carried_deadline(state, move.target->record);
+  } else {
+    carried = state.left_names.take(move.to->number, move.new_name, state.clock.boot_now());
+    if (carried && carried->deadline.passed(state.clock.now() + kLastMoment)) return {};
   }
-  const bool changed = deadline != source.deadline;
-  EPHFS_TRY_VOID(change_deadline(state, source, deadline, target.ttl, target.deadline_explicit));
-  source.ttl_mode = target.ttl_mode;
-  return changed;
+  if (!carried) return {};
+  EPHFS_TRY_VOID(change_deadline(state, source, carried->deadline, carried->ttl, carried->is_explicit));
+  source.ttl_mode = carried->mode;
+  return {};
 }
 
 Result<> exchange_names(EngineState& state, TreeEdit& edit, const Move& move) {
@@ -72,8 +73,7 @@ Result<> exchange_names(EngineState& state, TreeEdit& edit, const Move& move) {
   return edit.commit();
 }
 
-/// Whether the source's deadline changed.
-Result<bool> replace_name(EngineState& state, TreeEdit& edit, const Move& move) {
+Result<> replace_name(EngineState& state, TreeEdit& edit, const Move& move) {
   const bool is_directory = move.source->is_directory();
   if (move.target) {
     if (is_directory && !move.target->is_directory()) return core::fail(core::Error::not_directory);
@@ -84,9 +84,9 @@ Result<bool> replace_name(EngineState& state, TreeEdit& edit, const Move& move) 
   if (move.to->removed) return core::fail(core::Error::not_found);
   auto& source = edit.of(move.source);
   source.changed = file_time_now(state.clock);
-  bool deadline_changed = false;
+  const auto leaves = carried_deadline(state, source);
+  EPHFS_TRY_VOID(carry_over(state, move, source));
   if (move.target) {
-    EPHFS_TRY(deadline_changed, carry_deadline(state, move.target->record, source));
     if (is_directory) {
       edit.remove(move.target);
     } else {
@@ -98,13 +98,19 @@ Result<bool> replace_name(EngineState& state, TreeEdit& edit, const Move& move) 
   edit.drop_name(move.from->number, move.name);
   edit.put_name(move.to->number, move.new_name, move.source->number);
   EPHFS_TRY_VOID(edit.commit());
-  return deadline_changed;
+  if (move.source->is_regular() && leaves.is_explicit) {
+    state.left_names.leave(move.from->number, move.name, leaves, state.clock.boot_now());
+  }
+  return {};
 }
 
-/// The inode whose deadline changed, or null.
-Result<std::shared_ptr<Inode>> move_name(EngineState& state, TreeEdit& edit, InodeNumber parent,
-                                         const std::string& name, InodeNumber new_parent,
-                                         const std::string& new_name, RenameMode mode) {
+/// The file that was moved, with the deadline it had before; null when none was.
+struct Moved {
+  std::shared_ptr<Inode> inode;
+  Deadline before;
+};
+Result<Moved> move_name(EngineState& state, TreeEdit& edit, InodeNumber parent, const std::string& name,
+                        InodeNumber new_parent, const std::string& new_name, RenameMode mode) {
   const std::lock_guard names(state.namespace_mutex);
   Move move;
   move.name = name;
@@ -118,13 +124,14 @@ Result<std::shared_ptr<Inode>> move_name(EngineState& state, TreeEdit& edit, Ino
   if (move.target && mode == RenameMode::no_replace) return core::fail(core::Error::exists);
   if (!move.target && exchange) return core::fail(core::Error::not_found);
   EPHFS_TRY_VOID(check_not_into_itself(state, move, exchange));
-  if (move.target == move.source) return std::shared_ptr<Inode>();
+  if (move.target == move.source) return Moved{};
   if (exchange) {
     EPHFS_TRY_VOID(exchange_names(state, edit, move));
-    return std::shared_ptr<Inode>();
+    return Moved{};
   }
-  EPHFS_TRY(const bool deadline_changed, replace_name(state, edit, move));
-  return deadline_changed ? move.source : nullptr;
+  const Moved moved{move.source, move.source->deadline()};
+  EPHFS_TRY_VOID(replace_name(state, edit, move));
+  return moved;
 }
 
 }  // namespace
@@ -134,8 +141,11 @@ Result<> Engine::rename(InodeNumber parent, const std::string& name, InodeNumber
   EPHFS_TRY_VOID(check_name(name));
   EPHFS_TRY_VOID(check_name(new_name));
   TreeEdit edit(*state_);
-  EPHFS_TRY(const auto dated, move_name(*state_, edit, parent, name, new_parent, new_name, mode));
-  if (dated) deadline_changed(*state_, dated);
+  EPHFS_TRY(const auto moved, move_name(*state_, edit, parent, name, new_parent, new_name, mode));
+  if (moved.inode && moved.inode->deadline() != moved.before) {
+    deadline_changed(*state_, moved.inode);
+    if (moved.inode->deadline() < moved.before) deadline_shortened(*state_, *moved.inode);
+  }
   edit.announce();
   return {};
 }

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "fs/engine.hpp"
+#include "fs/left_names.hpp"
 
 namespace ephfs::fs {
 
@@ -43,6 +44,11 @@ struct EngineState {
     std::atomic<std::uint64_t> bytes{0};
   } dirty;
 
+  /// Guarded by namespace_mutex.
+  LeftNames left_names;
+  /// When the log may next say that an inherited ttl was clamped, in ns of boot time.
+  mutable std::atomic<std::int64_t> next_clamp_warning{std::numeric_limits<std::int64_t>::min()};
+
   std::unique_ptr<Reaper> reaper;
   std::unique_ptr<Puncturer> puncturer;
   std::unique_ptr<Scrubber> scrubber;
@@ -53,6 +59,9 @@ struct EngineState {
 [[nodiscard]] meta::FileTime file_time_now(const core::Clock& clock);
 /// gone or stale (by_descriptor) from kLastMoment before the deadline on.
 [[nodiscard]] Result<> check_alive(const EngineState& state, const Inode& inode, bool by_descriptor);
+/// The earlier of `until` and the moment from which the file is refused. No wait of an answer about it may be longer:
+/// the kernel holds the pages that are being read or written meanwhile, and could not drop them.
+[[nodiscard]] core::Boottime while_alive(const EngineState& state, const Inode& inode, core::Boottime until);
 /// Shared lock held.
 [[nodiscard]] Attributes attributes_of(const EngineState& state, const Inode& inode);
 /// The inode, alive.
@@ -94,6 +103,10 @@ struct ChosenDeadline {
 /// inode with publish_deadline(), let the lock go, and call deadline_changed().
 [[nodiscard]] Result<> change_deadline(const EngineState& state, meta::InodeRecord& record, Deadline deadline,
                                        Milliseconds ttl, bool is_explicit);
+/// What a file that takes another's place gets of its deadline. A save is a write, which a sliding deadline follows.
+[[nodiscard]] CarriedDeadline carried_deadline(const EngineState& state, const meta::InodeRecord& replaced);
+/// No lock held. The deadline is nearer than the kernel was told: it believes nothing of what it knows any longer.
+void deadline_shortened(EngineState& state, const Inode& inode);
 /// No lock held: tells the kernel's watcher and the reaper, and has the extents moved when their stripes die at another
 /// time than the file.
 void deadline_changed(EngineState& state, const std::shared_ptr<Inode>& inode);

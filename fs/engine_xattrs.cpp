@@ -83,7 +83,7 @@ Result<> change_own(EngineState& state, InodeNumber number, const EphfsXattr& at
   const Deadline after = inode.record.deadline;
   locked.lock.unlock();
   if (after != before) deadline_changed(state, locked.inode);
-  if (after < before) forget_entries(state, *locked.inode);
+  if (after < before) deadline_shortened(state, *locked.inode);
   return {};
 }
 

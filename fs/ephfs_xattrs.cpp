@@ -7,7 +7,10 @@
 namespace ephfs::fs {
 namespace {
 
+/// The kernel lets nobody set user attributes of symbolic links, pipes, sockets and devices, which have deadlines too:
+/// there, and only for their owner, the same attributes are reached by the other name.
 constexpr std::string_view kPrefix = "user.ephfs.";
+constexpr std::string_view kSystemPrefix = "system.ephfs.";
 constexpr std::string_view kNever = "never";
 
 /// The time left as people read it: whole seconds, rounded up, while there is more than one.
@@ -175,11 +178,11 @@ constexpr std::array kAttributes{
 }  // namespace
 
 bool is_ephfs_xattr(std::string_view name) {
-  return name.starts_with(kPrefix);
+  return name.starts_with(kPrefix) || name.starts_with(kSystemPrefix);
 }
 
 Result<const EphfsXattr*> find_ephfs_xattr(std::string_view name) {
-  name.remove_prefix(kPrefix.size());
+  name.remove_prefix(name.starts_with(kSystemPrefix) ? kSystemPrefix.size() : kPrefix.size());
   const auto* row = std::find_if(kAttributes.begin(), kAttributes.end(),
                                  [&](const auto& known) { return known.name == name; });
   if (row == kAttributes.end()) {
@@ -191,7 +194,8 @@ Result<const EphfsXattr*> find_ephfs_xattr(std::string_view name) {
 
 std::optional<std::string> listed_ephfs_xattr(const meta::InodeRecord& record) {
   if (!has_own_expires(record)) return std::nullopt;
-  return std::string("user.ephfs.expires");
+  const bool may_have_user_attributes = S_ISREG(record.mode) || S_ISDIR(record.mode);
+  return std::string(may_have_user_attributes ? kPrefix : kSystemPrefix) + "expires";
 }
 
 Result<meta::InodeRecord> parent_record(const EngineState& state, const Inode& inode) {
@@ -199,13 +203,6 @@ Result<meta::InodeRecord> parent_record(const EngineState& state, const Inode& i
   EPHFS_TRY(auto record, state.catalog->inode(parent ? parent->first : core::kRootInode));
   if (!record) return core::fail(core::Error::not_found);
   return *std::move(record);
-}
-
-void forget_entries(EngineState& state, const Inode& inode) {
-  if (state.kernel == nullptr || inode.lookups == 0) return;
-  auto names = state.catalog->names_of(inode.number);
-  if (!names) return;  // the reaper tells the kernel again when the time comes
-  for (auto& [parent, name] : *names) state.kernel->forget_entry(parent, std::move(name));
 }
 
 }  // namespace ephfs::fs

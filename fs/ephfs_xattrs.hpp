@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The user.ephfs.* attributes: one row a name, with what reading, setting and removing it mean. Private to
-// the engine.
+// The user.ephfs.* attributes (system.ephfs.* where the kernel allows no user attributes): one row a name, with what
+// reading, setting and removing it mean. Private to the engine.
 #pragma once
 
 #include <optional>
@@ -35,8 +35,6 @@ struct EphfsXattr {
 [[nodiscard]] std::optional<std::string> listed_ephfs_xattr(const meta::InodeRecord& record);
 /// The record of a directory the inode is in; the root's for one without a name.
 [[nodiscard]] Result<meta::InodeRecord> parent_record(const EngineState& state, const Inode& inode);
-/// No lock held. The kernel may believe the inode's names for longer than it now lives.
-void forget_entries(EngineState& state, const Inode& inode);
 
 // file_report.cpp: what the read-only ones say of a file. No lock held.
 [[nodiscard]] Result<std::string> describe_state(EngineState& state, Inode& inode);

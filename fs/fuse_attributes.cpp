@@ -80,8 +80,21 @@ void on_listxattr(fuse_req_t request, fuse_ino_t number, std::size_t size) {
   reply_sized(request, core::as_bytes(list), size);
 }
 
+/// The kernel leaves it to us who may set a system attribute: the owner, as with a file's mode. 0, or an errno.
+int check_may_set(fuse_req_t request, fuse_ino_t number, std::string_view name) {
+  if (!name.starts_with("system.")) return 0;
+  const auto attributes = engine_of(request).attributes({number}, false);
+  if (!attributes) return core::to_errno(is_gone(attributes.error()) ? core::Error::stale : attributes.error().code);
+  const std::uint32_t caller = caller_of(request).uid;
+  return caller == 0 || caller == attributes->uid ? 0 : EPERM;
+}
+
 void on_setxattr(fuse_req_t request, fuse_ino_t number, const char* name, const char* value, std::size_t size,
                  int flags) {
+  if (const int refused = check_may_set(request, number, name); refused != 0) {
+    fuse_reply_err(request, refused);
+    return;
+  }
   XattrMode mode = XattrMode::any;
   if (flags == XATTR_CREATE) mode = XattrMode::create;
   if (flags == XATTR_REPLACE) mode = XattrMode::replace;
@@ -89,6 +102,10 @@ void on_setxattr(fuse_req_t request, fuse_ino_t number, const char* name, const 
 }
 
 void on_removexattr(fuse_req_t request, fuse_ino_t number, const char* name) {
+  if (const int refused = check_may_set(request, number, name); refused != 0) {
+    fuse_reply_err(request, refused);
+    return;
+  }
   reply_inode_status(request, engine_of(request).remove_xattr({number}, name));
 }
 

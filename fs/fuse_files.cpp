@@ -90,22 +90,29 @@ void on_read(fuse_req_t request, fuse_ino_t, std::size_t size, off_t offset, fus
   answer_later(request, std::move(answer));
 }
 
+/// Pages that the kernel kept and writes back after the death of their file: write(2) has returned long ago, the bytes
+/// are as gone as the file, and neither close(2) nor sync(2) must fail for them.
+bool is_lost_with_its_file(bool writeback, const core::Result<>& written) {
+  return writeback && !written && is_gone(written.error());
+}
+
 void on_write(fuse_req_t request, fuse_ino_t, const char* data, std::size_t size, off_t offset, fuse_file_info* info) {
   const auto at = static_cast<std::uint64_t>(offset);
   const core::ByteView bytes = core::as_bytes({data, size});
   keep_request_out_of_dumps(bytes);
   const auto written = engine_of(request).try_write(*file_of(info), at, bytes);
-  if (written) {
+  const bool writeback = info->writepage != 0;
+  if (written || is_lost_with_its_file(writeback, written)) {
     fuse_reply_write(request, size);
     return;
   }
   if (written.error().code != core::Error::would_block) return reply_failure(request, written.error());
-  auto answer = [request, file = file_of(info), at, copy = core::to_bytes(bytes)](
+  auto answer = [request, file = file_of(info), at, writeback, copy = core::to_bytes(bytes)](
                     std::stop_token stop) mutable -> awaitable<Reply> {
     const std::size_t length = copy.size();
     auto result = co_await engine_of(request).write(file, at, std::move(copy), stop);
-    co_return [request, length, result = std::move(result)] {
-      if (!result) return reply_failure(request, result.error());
+    co_return [request, length, writeback, result = std::move(result)] {
+      if (!result && !is_lost_with_its_file(writeback, result)) return reply_failure(request, result.error());
       fuse_reply_write(request, length);
     };
   };

@@ -1,11 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/fuse_notifier.hpp"
 
+#include <array>
+
+#include <pthread.h>
+#include <sched.h>
+
 namespace ephfs::fs {
 namespace {
 
 /// A nap's bound while files are watched. When the clock is set, clock_changed() ends it.
 constexpr Milliseconds kNapMax{60'000};
+/// When pages are dropped, before the deadline. Only the last is a promise.
+constexpr std::array kDrops{kDropsBegin,      Milliseconds{500}, Milliseconds{250}, Milliseconds{120},
+                            Milliseconds{60}, Milliseconds{30},  kLastMoment};
+constexpr std::size_t kLastDrop = kDrops.size() - 1;
+/// So many are dropped within the last moment without help.
+constexpr std::size_t kFew = 64;
+constexpr std::size_t kDeadlineThreads = 2;
+
+/// Lets the calling thread run as soon as it wakes, however busy the machine is, where that is allowed.
+void ask_for_punctuality() {
+  sched_param parameters{};
+  parameters.sched_priority = ::sched_get_priority_min(SCHED_RR);
+  (void)::pthread_setschedparam(::pthread_self(), SCHED_RR, &parameters);
+}
 
 }  // namespace
 
@@ -14,7 +33,8 @@ FuseNotifier::FuseNotifier(fuse_session* session, const core::Clock& clock) : se
 FuseNotifier::~FuseNotifier() { stop(); }
 
 void FuseNotifier::start() {
-  thread_ = std::thread([this] { run(); });
+  for (std::size_t i = 0; i < kDeadlineThreads; ++i) threads_.emplace_back([this] { run_deadlines(); });
+  threads_.emplace_back([this] { run_notices(); });
 }
 
 void FuseNotifier::stop() {
@@ -22,22 +42,31 @@ void FuseNotifier::stop() {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
   }
-  changed_.notify_one();
-  if (thread_.joinable()) thread_.join();
+  deadlines_changed_.notify_all();
+  notices_changed_.notify_all();
+  for (auto& thread : threads_) thread.join();
+  threads_.clear();
 }
 
-void FuseNotifier::watch(InodeNumber number, Deadline deadline) {
+void FuseNotifier::watch(InodeNumber number, Deadline deadline, bool is_written) {
   {
     const std::lock_guard lock(mutex_);
     const auto known = watched_.find(number);
-    if (known != watched_.end() && known->second == deadline) return;
+    if (known != watched_.end() && known->second.deadline == deadline) {
+      known->second.is_written = known->second.is_written || is_written;
+      known->second.has_pages = true;
+      return;
+    }
     forget_watched(number);
     if (deadline.is_never()) return;
-    watched_[number] = deadline;
-    by_deadline_.emplace(deadline, number);
-    if (by_deadline_.begin()->second != number) return;  // the thread wakes for an earlier one
+    auto& watched = watched_[number];
+    watched.deadline = deadline;
+    watched.is_written = is_written;
+    while (watched.step < kLastDrop && deadline.passed(clock_.now() + kDrops[watched.step])) ++watched.step;
+    schedule(number, watched);
+    if (by_due_.begin()->second != number) return;  // a thread wakes for an earlier one
   }
-  changed_.notify_one();
+  deadlines_changed_.notify_one();
 }
 
 void FuseNotifier::unwatch(InodeNumber number) {
@@ -45,11 +74,22 @@ void FuseNotifier::unwatch(InodeNumber number) {
   forget_watched(number);
 }
 
+void FuseNotifier::pages_read(InodeNumber number) {
+  const std::lock_guard lock(mutex_);
+  const auto known = watched_.find(number);
+  if (known != watched_.end()) known->second.has_pages = true;
+}
+
 void FuseNotifier::forget_watched(InodeNumber number) {
   const auto known = watched_.find(number);
   if (known == watched_.end()) return;
-  by_deadline_.erase({known->second, number});
+  by_due_.erase({known->second.due, number});
   watched_.erase(known);
+}
+
+void FuseNotifier::schedule(InodeNumber number, Watched& watched) {
+  watched.due = watched.deadline.instant() - kDrops[watched.step];
+  by_due_.emplace(watched.due, number);
 }
 
 void FuseNotifier::forget_entry(InodeNumber parent, std::string name) {
@@ -57,7 +97,7 @@ void FuseNotifier::forget_entry(InodeNumber parent, std::string name) {
     const std::lock_guard lock(mutex_);
     notices_.push_back({parent, std::move(name)});
   }
-  changed_.notify_one();
+  notices_changed_.notify_one();
 }
 
 void FuseNotifier::forget_pages(InodeNumber number) {
@@ -65,44 +105,67 @@ void FuseNotifier::forget_pages(InodeNumber number) {
     const std::lock_guard lock(mutex_);
     notices_.push_back({number, {}});
   }
-  changed_.notify_one();
+  notices_changed_.notify_one();
 }
 
 void FuseNotifier::clock_changed() {
-  // With the lock the thread is not between working out its nap and taking it.
+  // With the lock no thread is between working out its nap and taking it.
   { const std::lock_guard lock(mutex_); }
-  changed_.notify_one();
+  deadlines_changed_.notify_all();
 }
 
-void FuseNotifier::collect_due() {
-  const core::Instant now = clock_.now();
-  while (!by_deadline_.empty() && by_deadline_.begin()->first.passed(now + kLastMoment)) {
-    const InodeNumber number = by_deadline_.begin()->second;
-    notices_.push_front({number, {}});
-    forget_watched(number);
+std::optional<InodeNumber> FuseNotifier::take_due(core::Instant now) {
+  while (!by_due_.empty() && by_due_.begin()->first <= now) {
+    const InodeNumber number = by_due_.begin()->second;
+    auto& watched = watched_.at(number);
+    if (watched.step == kLastDrop) {
+      const bool has_pages = watched.has_pages;
+      forget_watched(number);
+      if (has_pages) return number;
+      continue;
+    }
+    by_due_.erase(by_due_.begin());
+    ++watched.step;
+    schedule(number, watched);
+    if (watched_.size() <= kFew || watched.is_written || !watched.has_pages) continue;
+    // What is read from now on is noted again, also while its pages are being dropped.
+    watched.has_pages = false;
+    return number;
+  }
+  return std::nullopt;
+}
+
+void FuseNotifier::run_deadlines() {
+  ask_for_punctuality();
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    const core::Instant now = clock_.now();
+    if (const auto number = take_due(now)) {
+      // The other thread may have slept past this one: there may be more than one can do.
+      if (!by_due_.empty() && by_due_.begin()->first <= now) deadlines_changed_.notify_one();
+      lock.unlock();
+      send({*number, {}});
+      lock.lock();
+    } else if (by_due_.empty()) {
+      deadlines_changed_.wait(lock);
+    } else {
+      deadlines_changed_.wait_for(lock, std::clamp(by_due_.begin()->first - now, Milliseconds{0}, kNapMax));
+    }
   }
 }
 
-Milliseconds FuseNotifier::until_next() const {
-  const Milliseconds left = by_deadline_.begin()->first.instant() - kLastMoment - clock_.now();
-  return std::clamp(left, Milliseconds{0}, kNapMax);
-}
-
-void FuseNotifier::run() {
+void FuseNotifier::run_notices() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
-    collect_due();
-    if (!notices_.empty()) {
-      const Notice notice = std::move(notices_.front());
-      notices_.pop_front();
-      lock.unlock();
-      send(notice);
-      lock.lock();
-    } else if (by_deadline_.empty()) {
-      changed_.wait(lock);
-    } else {
-      changed_.wait_for(lock, until_next());
+    if (notices_.empty()) {
+      notices_changed_.wait(lock);
+      continue;
     }
+    const Notice notice = std::move(notices_.front());
+    notices_.pop_front();
+    lock.unlock();
+    send(notice);
+    lock.lock();
   }
 }
 

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tells the kernel what to forget, from a thread that serves no request and holds no lock (libfuse: an invalidation made
+// Tells the kernel what to forget, from threads that serve no request and hold no lock (libfuse: an invalidation made
 // while a request is answered may wait for that very request). It also keeps the deadlines of open files and drops their
 // pages kLastMoment before each, by the wall clock.
+//
+// Ten milliseconds are few when thousands of files die together. So when many are watched, pages of those that are only
+// read are dropped several times in their last second, each time only where something was read since: what is left for
+// the last moment is what was read in the last few milliseconds. Threads that wait for deadlines ask the scheduler to run
+// before others; the other notices have a thread of their own, because one may wait for a directory that is in use.
 #pragma once
 
 #include <condition_variable>
@@ -10,6 +15,7 @@
 #include <set>
 #include <thread>
 #include <unordered_map>
+#include <vector>
 
 #include "fs/fuse_request.hpp"
 
@@ -23,11 +29,12 @@ class FuseNotifier final : public KernelCache {
   FuseNotifier& operator=(const FuseNotifier&) = delete;
 
   void start();
-  /// Joins the thread. The session must not be destroyed before.
+  /// Joins the threads. The session must not be destroyed before.
   void stop();
 
-  void watch(InodeNumber number, Deadline deadline) override;
+  void watch(InodeNumber number, Deadline deadline, bool is_written) override;
   void unwatch(InodeNumber number) override;
+  void pages_read(InodeNumber number) override;
   void forget_entry(InodeNumber parent, std::string name) override;
   void forget_pages(InodeNumber number) override;
   void clock_changed() override;
@@ -37,22 +44,31 @@ class FuseNotifier final : public KernelCache {
     InodeNumber number;   // the parent, when there is a name
     std::string name;     // empty: the inode's pages
   };
-  void run();
+  struct Watched {
+    Deadline deadline;
+    bool is_written = false;   // pages may come without a read
+    bool has_pages = true;
+    std::size_t step = 0;      // of the drops before its deadline
+    core::Instant due{};       // when the step's time comes
+  };
+  void run_deadlines();
+  void run_notices();
   void send(const Notice& notice) const;
+  // Lock held.
   void forget_watched(InodeNumber number);
-  /// Lock held. Moves inodes whose last moment has come to the notices.
-  void collect_due();
-  [[nodiscard]] Milliseconds until_next() const;
+  void schedule(InodeNumber number, Watched& watched);
+  /// The next inode whose pages are to be dropped now, with its plan moved on; none when nothing is due.
+  [[nodiscard]] std::optional<InodeNumber> take_due(core::Instant now);
 
   fuse_session* session_;
   const core::Clock& clock_;
   std::mutex mutex_;
-  std::condition_variable changed_;
+  std::condition_variable deadlines_changed_, notices_changed_;
   bool stopping_ = false;
   std::deque<Notice> notices_;
-  std::set<std::pair<Deadline, InodeNumber>> by_deadline_;
-  std::unordered_map<InodeNumber, Deadline> watched_;
-  std::thread thread_;
+  std::set<std::pair<core::Instant, InodeNumber>> by_due_;
+  std::unordered_map<InodeNumber, Watched> watched_;
+  std::vector<std::thread> threads_;
 };
 
 }  // namespace ephfs::fs

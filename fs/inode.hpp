@@ -44,6 +44,7 @@ class Inode {
 
   std::atomic<std::uint64_t> lookups{0};  // what the kernel remembers of it
   std::atomic<std::uint32_t> handles{0};  // open descriptors; raised with the lock held, while not `removed`
+  std::atomic<bool> is_written{false};    // one of them was for writing; until the last is closed
   /// The catalog was asked for security.capability and had none: the kernel asks before every write.
   std::atomic<bool> no_capability{false};
 

@@ -9,12 +9,15 @@ namespace {
 
 constexpr std::int64_t kNanosecondsPerMillisecond = 1'000'000;
 constexpr Milliseconds kBelievedMax{std::chrono::hours(24)};
+/// The kernel counts from when it has the answer, in ticks of its own, and a busy machine delivers answers late: what it
+/// believes ends this long before the deadline. From then on it asks.
+constexpr Milliseconds kBeliefMargin{250};
 constexpr std::uint64_t kDirectoryBytes = 4096;
 
 /// How long the kernel may believe what it was told of something that dies at `deadline`.
 Milliseconds believable(const EngineState& state, Deadline deadline) {
   if (deadline.is_never()) return kBelievedMax;
-  const Milliseconds left = deadline.instant() - state.clock.now() - 2 * kLastMoment;
+  const Milliseconds left = deadline.instant() - state.clock.now() - kBeliefMargin;
   return std::clamp(left, Milliseconds{0}, kBelievedMax);
 }
 
@@ -72,6 +75,13 @@ Result<std::shared_ptr<Inode>> live_inode(EngineState& state, InodeNumber number
   }
   EPHFS_TRY_VOID(check_alive(state, **inode, by_descriptor));
   return inode;
+}
+
+core::Boottime while_alive(const EngineState& state, const Inode& inode, core::Boottime until) {
+  const Deadline deadline = inode.deadline();
+  if (deadline.is_never()) return until;
+  const Milliseconds left = deadline.instant() - kLastMoment - state.clock.now();
+  return std::min(until, state.clock.boot_now() + std::max(left, Milliseconds{0}));
 }
 
 Result<core::Bytes> wrap_file_key(const EngineState& state, const meta::InodeRecord& record,

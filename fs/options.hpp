@@ -53,5 +53,7 @@ constexpr std::size_t kNameBytesMax = 255;
 
 /// Reads are refused, and the kernel's pages dropped, this long before the deadline, so that none outlives it.
 constexpr Milliseconds kLastMoment{10};
+/// How long before the deadline the kernel's pages may first be dropped: what is read later is told to it.
+constexpr Milliseconds kDropsBegin{1000};
 
 }  // namespace ephfs::fs

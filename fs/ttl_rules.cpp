@@ -18,10 +18,30 @@ Milliseconds clamp_span(const TtlPolicy& policy, Milliseconds span) {
   return std::clamp(span, policy.shortest, std::max(policy.shortest, policy.longest));
 }
 
+/// No deadline lies past the last instant that has a calendar form.
+Deadline deadline_in(core::Instant now, Milliseconds span) {
+  return Deadline(std::min(now + span, core::kInstantMax));
+}
+
+/// A span for people: "never", or one that may have run out.
+std::string say_span(Milliseconds span) {
+  if (span == kPermanentTtl) return "never";
+  return span.count() > 0 ? core::format_span(span) : std::string("in the past");
+}
+
+/// One line now and then, however many files are made.
+void warn_of_clamping(const EngineState& state, InodeNumber directory, Milliseconds asked, Milliseconds given) {
+  constexpr core::Nanoseconds kBetweenWarnings{std::chrono::minutes(1)};
+  const core::Boottime now = state.clock.boot_now();
+  std::int64_t next = state.next_clamp_warning.load();
+  if (now.ns < next || !state.next_clamp_warning.compare_exchange_strong(next, (now + kBetweenWarnings).ns)) return;
+  state.log("what is made in directory " + std::to_string(directory.value) + " lives " + say_span(given) +
+            ": the ttl it would inherit, " + say_span(asked) + ", is outside the volume's bounds");
+}
+
 core::Failure out_of_bounds(const TtlPolicy& policy, Milliseconds span) {
   return core::fail(core::Error::invalid_argument,
-                    "ttl " + (span.count() > 0 ? core::format_span(span) : std::string("in the past")) +
-                        " is not within " + core::format_span(policy.shortest) + " to " +
+                    "ttl " + say_span(span) + " is not within " + core::format_span(policy.shortest) + " to " +
                         core::format_span(policy.longest));
 }
 
@@ -35,9 +55,9 @@ Result<> check_permanent(const TtlPolicy& policy) {
   return core::fail(core::Error::invalid_argument, "\"never\" is not allowed in this volume");
 }
 
-/// The instant `at` as a deadline, checked.
-Result<ChosenDeadline> deadline_at(const EngineState& state, core::Instant at) {
-  const Milliseconds left = at - state.clock.now();
+/// The instant `at` as a deadline, checked. `now` is the reading of the clock that `at` was reckoned from.
+Result<ChosenDeadline> deadline_at(const EngineState& state, core::Instant now, core::Instant at) {
+  const Milliseconds left = at - now;
   EPHFS_TRY_VOID(check_span(state.options.ttl, left));
   if (at > core::kInstantMax)
     return core::fail(core::Error::invalid_argument, "a deadline past the year 9999");
@@ -59,11 +79,12 @@ InheritedTtl inherited_ttl(const EngineState& state, const meta::InodeRecord& pa
     span = parent.ttl;
   }
   inherited.ttl = clamp_span(policy, span);
+  if (inherited.ttl != span) warn_of_clamping(state, parent.number, span, inherited.ttl);
   if (inherited.ttl == kPermanentTtl) {
     inherited.ttl = Milliseconds{0};
     return inherited;
   }
-  inherited.deadline = Deadline(now + inherited.ttl);
+  inherited.deadline = deadline_in(now, inherited.ttl);
   return inherited;
 }
 
@@ -94,13 +115,13 @@ Result<ChosenDeadline> choose_deadline(const EngineState& state, const TtlWish& 
       EPHFS_TRY_VOID(check_permanent(state.options.ttl));
       return ChosenDeadline{};
     case TtlWish::Kind::span:
-      return deadline_at(state, now + wish.span);
+      return deadline_at(state, now, now + wish.span);
     case TtlWish::Kind::extension:
       if (present.is_never())
         return core::fail(core::Error::invalid_argument, "what never dies cannot be extended");
-      return deadline_at(state, present.instant() + wish.span);
+      return deadline_at(state, now, present.instant() + wish.span);
     case TtlWish::Kind::instant:
-      return deadline_at(state, wish.at);
+      return deadline_at(state, now, wish.at);
   }
   return core::fail(core::Error::invalid_argument);
 }
@@ -150,13 +171,30 @@ Result<> change_deadline(const EngineState& state, meta::InodeRecord& record, De
   return {};
 }
 
+CarriedDeadline carried_deadline(const EngineState& state, const meta::InodeRecord& replaced) {
+  CarriedDeadline carried{replaced.deadline, replaced.ttl, replaced.ttl_mode, replaced.deadline_explicit};
+  if (replaced.ttl_mode != meta::TtlMode::fixed && !replaced.deadline.is_never() && replaced.ttl.count() > 0) {
+    const Milliseconds span = clamp_span(state.options.ttl, replaced.ttl);
+    carried.deadline = std::max(replaced.deadline, deadline_in(state.clock.now(), span));
+  }
+  return carried;
+}
+
+void deadline_shortened(EngineState& state, const Inode& inode) {
+  if (state.kernel == nullptr || inode.lookups == 0) return;
+  state.kernel->forget_pages(inode.number);
+  auto names = state.catalog->names_of(inode.number);
+  if (!names) return;  // the reaper tells the kernel again when the time comes
+  for (auto& [parent, name] : *names) state.kernel->forget_entry(parent, std::move(name));
+}
+
 void deadline_changed(EngineState& state, const std::shared_ptr<Inode>& inode) {
   const Deadline deadline = inode->deadline();
   if (state.kernel != nullptr && inode->handles > 0) {
     if (deadline.is_never()) {
       state.kernel->unwatch(inode->number);
     } else {
-      state.kernel->watch(inode->number, deadline);
+      state.kernel->watch(inode->number, deadline, inode->is_written);
     }
   }
   if (state.reaper) state.reaper->notify(deadline);
@@ -171,7 +209,7 @@ bool slide_deadline(EngineState& state, Inode& inode, bool written) {
   if (record.ttl_mode == meta::TtlMode::fixed || (record.ttl_mode == meta::TtlMode::modified && !written))
     return false;
   if (record.deadline.is_never() || record.ttl.count() <= 0 || inode.removed) return false;
-  const Deadline slid(state.clock.now() + clamp_span(state.options.ttl, record.ttl));
+  const Deadline slid = deadline_in(state.clock.now(), clamp_span(state.options.ttl, record.ttl));
   if (slid <= record.deadline || slid.instant() - record.deadline.instant() < record.ttl / kSlideSteps)
     return false;
   // A key that cannot be wrapped again leaves the deadline where it was: the file dies on time, only sooner.

@@ -184,6 +184,12 @@ Result<> apply_config(const std::filesystem::path& path, const std::string& comm
 
 Result<> check_mount_options(const MountOptions& options) {
   const auto& ttl = options.engine.ttl;
+  // What lives for a few milliseconds is refused before it can be written.
+  constexpr core::Milliseconds kShortestMin{100};
+  if (ttl.shortest < kShortestMin) {
+    return fail(Error::invalid_argument, "min_ttl " + core::format_span(ttl.shortest) + " is below " +
+                                             core::format_span(kShortestMin));
+  }
   if (ttl.shortest > ttl.longest) {
     return fail(Error::invalid_argument, "min_ttl " + core::format_span(ttl.shortest) + " is above max_ttl " +
                                              core::format_span(ttl.longest));

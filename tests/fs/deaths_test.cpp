@@ -132,6 +132,38 @@ TEST_F(DeathTest, ShorteningTellsTheKernel) {
   volume.engine().release(*open);
 }
 
+TEST_F(DeathTest, SavingOverAFileThatDiesSoonerTellsTheKernel) {
+  volume.start();
+  const auto dying = make_dying("file", "10s");
+  const core::Instant deadline = volume.expires(dying);
+  const auto saved = volume.write_file(kRoot, "file.new", "new").number;
+  volume.kernel.entries.clear();
+  ASSERT_TRUE(volume.engine().rename(kRoot, "file.new", kRoot, "file", RenameMode::replace));
+  EXPECT_EQ(volume.expires(saved), deadline);
+  EXPECT_THAT(volume.kernel.entries, Contains(Pair(kRoot, "file"))) << "it was told of the inherited deadline";
+  EXPECT_THAT(volume.kernel.pages, Contains(saved));
+}
+
+TEST_F(DeathTest, ReadingASymbolicLinkHasItsPageDropped) {
+  volume.start();
+  const auto link = volume.engine().make_symlink(kRoot, "link", "target", kUser);
+  ASSERT_TRUE(link);
+  ASSERT_TRUE(volume.engine().read_link(link->number));
+  EXPECT_EQ(volume.kernel.watched[link->number], Deadline(volume.expires(link->number)));
+  volume.engine().forget(link->number, 1);
+  EXPECT_FALSE(volume.kernel.watched.contains(link->number));
+}
+
+TEST_F(DeathTest, ReadsInTheLastSecondAreTold) {
+  volume.start();
+  const auto file = make_dying("file", "10s");
+  ASSERT_EQ(volume.read_file(file), "content of file");
+  EXPECT_TRUE(volume.kernel.read.empty());
+  run_until_before(file, kDropsBegin);
+  ASSERT_EQ(volume.read_file(file), "content of file");
+  EXPECT_THAT(volume.kernel.read, Contains(file));
+}
+
 TEST_F(DeathTest, DescriptorOfADestroyedFileStaysStale) {
   volume.start();
   const auto file = make_dying("file", "5s");

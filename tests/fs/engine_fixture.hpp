@@ -45,7 +45,8 @@ inline SetAttributes with_size(std::uint64_t size) {
 /// A kernel that remembers what it was told.
 class KernelLog final : public KernelCache {
  public:
-  void watch(InodeNumber number, Deadline deadline) override { watched[number] = deadline; }
+  void watch(InodeNumber number, Deadline deadline, bool) override { watched[number] = deadline; }
+  void pages_read(InodeNumber number) override { read.push_back(number); }
   void unwatch(InodeNumber number) override { watched.erase(number); }
   void forget_entry(InodeNumber parent, std::string name) override {
     entries.emplace_back(parent, std::move(name));
@@ -55,7 +56,7 @@ class KernelLog final : public KernelCache {
 
   std::map<InodeNumber, Deadline> watched;
   std::vector<std::pair<InodeNumber, std::string>> entries;
-  std::vector<InodeNumber> pages;
+  std::vector<InodeNumber> pages, read;
   int clock_changes = 0;
 };
 

@@ -83,6 +83,60 @@ TEST_F(TtlTest, FileTakesWhatIsWithinBounds) {
   }
 }
 
+/// A clock that is read a millisecond later each time.
+class TickingClock final : public core::Clock {
+ public:
+  explicit TickingClock(VirtualClock& clock) : clock_(clock) {}
+  [[nodiscard]] core::Instant now() const override { return clock_.now() + Milliseconds(ticks_++); }
+  [[nodiscard]] core::Boottime boot_now() const override { return clock_.boot_now(); }
+  [[nodiscard]] std::unique_ptr<core::Timer> call_at(core::asio::any_io_executor executor, core::Boottime when,
+                                                     std::function<void()> handler) override {
+    return clock_.call_at(std::move(executor), when, std::move(handler));
+  }
+
+ private:
+  VirtualClock& clock_;
+  mutable std::atomic<std::int64_t> ticks_{0};
+};
+
+TEST_F(TtlTest, ShortestTtlIsTakenWhileTimeGoesOn) {
+  volume.close();
+  TickingClock clock(volume.clock);
+  auto catalog = meta::open_sqlite_catalog(volume.options.directory / "catalog");
+  ASSERT_TRUE(catalog);
+  auto engine = Engine::open({volume.options, *std::move(catalog), volume.keys,
+                              core::derived_epoch_keys(volume.keys.master), volume.peers, clock,
+                              volume.context.get_executor(), {}});
+  ASSERT_TRUE(engine) << engine.error();
+  const auto file = (*engine)->make_node(kRoot, "file", S_IFREG | 0644, 0, kUser);
+  ASSERT_TRUE(file);
+  EXPECT_EQ(errno_of((*engine)->set_xattr(file->number, kTtl, core::as_bytes("1s"), XattrMode::any)), 0);
+  engine->reset();
+  volume.open();
+}
+
+TEST_F(TtlTest, NoDeadlineIsPastTheLastInstant) {
+  static constexpr Milliseconds kMillennia = 9000 * 365 * 24h;
+  reopen_with([](TtlPolicy& policy) { policy.initial = policy.longest = kMillennia; });
+  const auto file = make_file(kRoot, "file");
+  EXPECT_EQ(volume.expires(file), core::kInstantMax);
+  EXPECT_EQ(errno_of(volume.set_xattr(file, kTtl, core::format_span(kMillennia))), EINVAL);
+  EXPECT_EQ(errno_of(volume.set_xattr(file, kTtl, "+1h")), EINVAL);
+  ASSERT_TRUE(volume.set_xattr(file, kTtl, "1000d"));
+}
+
+TEST_F(TtlTest, ClampingIsSaidOnceAMinute) {
+  const auto directory = make_directory(kRoot, "directory");
+  ASSERT_TRUE(volume.set_xattr(directory, kTtl, "100d"));
+  reopen_with([](TtlPolicy& policy) { policy.longest = 30 * 24h; });
+  volume.log.clear();
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(left(make_file(directory, std::to_string(i))), 30 * 24h);
+  EXPECT_THAT(volume.log, ::testing::ElementsAre(::testing::HasSubstr("100d")));
+  volume.clock.run_for(1min);
+  make_file(directory, "later");
+  EXPECT_EQ(volume.log.size(), 2U);
+}
+
 TEST_F(TtlTest, NeverOnlyWhereTheVolumeAllowsIt) {
   reopen_with([](TtlPolicy& policy) { policy.allow_permanent = true; });
   const auto file = make_file(kRoot, "file");
@@ -154,6 +208,17 @@ TEST_F(TtlTest, SymbolicLinksAndPipesDieToo) {
   volume.clock.run_for(1h);
   EXPECT_EQ(errno_of(volume.engine().read_link(link->number)), ENOENT);
   EXPECT_EQ(errno_of(volume.engine().attributes(pipe->number, false)), ENOENT);
+}
+
+TEST_F(TtlTest, WhatHasNoUserAttributesHasSystemOnes) {
+  const auto link = volume.engine().make_symlink(kRoot, "link", "target", kUser);
+  ASSERT_TRUE(link);
+  EXPECT_TRUE(volume.engine().list_xattrs(link->number)->empty());
+  ASSERT_TRUE(volume.set_xattr(link->number, "system.ephfs.ttl", "3h"));
+  EXPECT_EQ(left(link->number), 3h);
+  EXPECT_THAT(*volume.engine().list_xattrs(link->number), ::testing::ElementsAre("system.ephfs.expires"));
+  EXPECT_EQ(errno_of(volume.set_xattr(link->number, "system.ephfs.nonsense", "3h")), EINVAL);
+  EXPECT_EQ(errno_of(volume.set_xattr(link->number, "system.other", "3h")), EOPNOTSUPP);
 }
 
 TEST_F(TtlTest, RemovingGoesBackToWhatIsInherited) {
