@@ -42,8 +42,8 @@ Result<> check_not_into_itself(const EngineState& state, const Move& move, bool 
   return {};
 }
 
-/// What the source takes over from the file whose place it takes: an editor saves by renaming a new file over the old,
-/// whose deadline is what was asked for, unless the new one has been given its own. All locked.
+/// What the source takes over from the file whose place it takes: an editor saves by renaming a new file over
+/// the old, whose deadline is what was asked for, unless the new one has been given its own. All locked.
 Result<> carry_over(EngineState& state, const Move& move, meta::InodeRecord& source) {
   if (!S_ISREG(source.mode) || source.deadline_explicit) return {};
   std::optional<CarriedDeadline> carried;

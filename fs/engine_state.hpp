@@ -59,8 +59,8 @@ struct EngineState {
 [[nodiscard]] meta::FileTime file_time_now(const core::Clock& clock);
 /// gone or stale (by_descriptor) from kLastMoment before the deadline on.
 [[nodiscard]] Result<> check_alive(const EngineState& state, const Inode& inode, bool by_descriptor);
-/// The earlier of `until` and the moment from which the file is refused. No wait of an answer about it may be longer:
-/// the kernel holds the pages that are being read or written meanwhile, and could not drop them.
+/// The earlier of `until` and the moment from which the file is refused. No wait of an answer about it may be
+/// longer: the kernel holds the pages that are being read or written meanwhile, and could not drop them.
 [[nodiscard]] core::Boottime while_alive(const EngineState& state, const Inode& inode, core::Boottime until);
 /// Shared lock held.
 [[nodiscard]] Attributes attributes_of(const EngineState& state, const Inode& inode);
@@ -103,9 +103,11 @@ struct ChosenDeadline {
 /// inode with publish_deadline(), let the lock go, and call deadline_changed().
 [[nodiscard]] Result<> change_deadline(const EngineState& state, meta::InodeRecord& record, Deadline deadline,
                                        Milliseconds ttl, bool is_explicit);
-/// What a file that takes another's place gets of its deadline. A save is a write, which a sliding deadline follows.
+/// What a file that takes another's place gets of its deadline. A save is a write, which a sliding deadline
+/// follows.
 [[nodiscard]] CarriedDeadline carried_deadline(const EngineState& state, const meta::InodeRecord& replaced);
-/// No lock held. The deadline is nearer than the kernel was told: it believes nothing of what it knows any longer.
+/// No lock held. The deadline is nearer than the kernel was told: it believes nothing of what it knows any
+/// longer.
 void deadline_shortened(EngineState& state, const Inode& inode);
 /// No lock held: tells the kernel's watcher and the reaper, and has the extents moved when their stripes die at another
 /// time than the file.

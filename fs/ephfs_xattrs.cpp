@@ -7,8 +7,8 @@
 namespace ephfs::fs {
 namespace {
 
-/// The kernel lets nobody set user attributes of symbolic links, pipes, sockets and devices, which have deadlines too:
-/// there, and only for their owner, the same attributes are reached by the other name.
+/// The kernel lets nobody set user attributes of symbolic links, pipes, sockets and devices, which have
+/// deadlines too: there, and only for their owner, the same attributes are reached by the other name.
 constexpr std::string_view kPrefix = "user.ephfs.";
 constexpr std::string_view kSystemPrefix = "system.ephfs.";
 constexpr std::string_view kNever = "never";

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The user.ephfs.* attributes (system.ephfs.* where the kernel allows no user attributes): one row a name, with what
-// reading, setting and removing it mean. Private to the engine.
+// The user.ephfs.* attributes (system.ephfs.* where the kernel allows no user attributes): one row a name,
+// with what reading, setting and removing it mean. Private to the engine.
 #pragma once
 
 #include <optional>

@@ -80,11 +80,13 @@ void on_listxattr(fuse_req_t request, fuse_ino_t number, std::size_t size) {
   reply_sized(request, core::as_bytes(list), size);
 }
 
-/// The kernel leaves it to us who may set a system attribute: the owner, as with a file's mode. 0, or an errno.
+/// The kernel leaves it to us who may set a system attribute: the owner, as with a file's mode. 0, or an
+/// errno.
 int check_may_set(fuse_req_t request, fuse_ino_t number, std::string_view name) {
   if (!name.starts_with("system.")) return 0;
   const auto attributes = engine_of(request).attributes({number}, false);
-  if (!attributes) return core::to_errno(is_gone(attributes.error()) ? core::Error::stale : attributes.error().code);
+  if (!attributes)
+    return core::to_errno(is_gone(attributes.error()) ? core::Error::stale : attributes.error().code);
   const std::uint32_t caller = caller_of(request).uid;
   return caller == 0 || caller == attributes->uid ? 0 : EPERM;
 }

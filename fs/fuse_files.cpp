@@ -90,8 +90,8 @@ void on_read(fuse_req_t request, fuse_ino_t, std::size_t size, off_t offset, fus
   answer_later(request, std::move(answer));
 }
 
-/// Pages that the kernel kept and writes back after the death of their file: write(2) has returned long ago, the bytes
-/// are as gone as the file, and neither close(2) nor sync(2) must fail for them.
+/// Pages that the kernel kept and writes back after the death of their file: write(2) has returned long ago,
+/// the bytes are as gone as the file, and neither close(2) nor sync(2) must fail for them.
 bool is_lost_with_its_file(bool writeback, const core::Result<>& written) {
   return writeback && !written && is_gone(written.error());
 }
@@ -107,8 +107,8 @@ void on_write(fuse_req_t request, fuse_ino_t, const char* data, std::size_t size
     return;
   }
   if (written.error().code != core::Error::would_block) return reply_failure(request, written.error());
-  auto answer = [request, file = file_of(info), at, writeback, copy = core::to_bytes(bytes)](
-                    std::stop_token stop) mutable -> awaitable<Reply> {
+  auto answer = [request, file = file_of(info), at, writeback,
+                 copy = core::to_bytes(bytes)](std::stop_token stop) mutable -> awaitable<Reply> {
     const std::size_t length = copy.size();
     auto result = co_await engine_of(request).write(file, at, std::move(copy), stop);
     co_return [request, length, writeback, result = std::move(result)] {

@@ -28,9 +28,12 @@ void ask_for_punctuality() {
 
 }  // namespace
 
-FuseNotifier::FuseNotifier(fuse_session* session, const core::Clock& clock) : session_(session), clock_(clock) {}
+FuseNotifier::FuseNotifier(fuse_session* session, const core::Clock& clock)
+    : session_(session), clock_(clock) {}
 
-FuseNotifier::~FuseNotifier() { stop(); }
+FuseNotifier::~FuseNotifier() {
+  stop();
+}
 
 void FuseNotifier::start() {
   for (std::size_t i = 0; i < kDeadlineThreads; ++i) threads_.emplace_back([this] { run_deadlines(); });
@@ -170,11 +173,13 @@ void FuseNotifier::run_notices() {
 }
 
 void FuseNotifier::send(const Notice& notice) const {
-  // A failure means that the kernel remembers nothing of it, or that the mount is going away: both are what is wanted.
+  // A failure means that the kernel remembers nothing of it, or that the mount is going away: both are what
+  // is wanted.
   if (notice.name.empty()) {
     (void)fuse_lowlevel_notify_inval_inode(session_, notice.number.value, 0, 0);
   } else {
-    (void)fuse_lowlevel_notify_inval_entry(session_, notice.number.value, notice.name.data(), notice.name.size());
+    (void)fuse_lowlevel_notify_inval_entry(session_, notice.number.value, notice.name.data(),
+                                           notice.name.size());
   }
 }
 

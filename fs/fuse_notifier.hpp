@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tells the kernel what to forget, from threads that serve no request and hold no lock (libfuse: an invalidation made
-// while a request is answered may wait for that very request). It also keeps the deadlines of open files and drops their
-// pages kLastMoment before each, by the wall clock.
+// Tells the kernel what to forget, from threads that serve no request and hold no lock (libfuse: an
+// invalidation made while a request is answered may wait for that very request). It also keeps the deadlines
+// of open files and drops their pages kLastMoment before each, by the wall clock.
 //
-// Ten milliseconds are few when thousands of files die together. So when many are watched, pages of those that are only
-// read are dropped several times in their last second, each time only where something was read since: what is left for
-// the last moment is what was read in the last few milliseconds. Threads that wait for deadlines ask the scheduler to run
-// before others; the other notices have a thread of their own, because one may wait for a directory that is in use.
+// Ten milliseconds are few when thousands of files die together. So when many are watched, pages of those
+// that are only read are dropped several times in their last second, each time only where something was read
+// since: what is left for the last moment is what was read in the last few milliseconds. Threads that wait
+// for deadlines ask the scheduler to run before others; the other notices have a thread of their own, because
+// one may wait for a directory that is in use.
 #pragma once
 
 #include <condition_variable>
@@ -41,15 +42,15 @@ class FuseNotifier final : public KernelCache {
 
  private:
   struct Notice {
-    InodeNumber number;   // the parent, when there is a name
-    std::string name;     // empty: the inode's pages
+    InodeNumber number;  // the parent, when there is a name
+    std::string name;    // empty: the inode's pages
   };
   struct Watched {
     Deadline deadline;
-    bool is_written = false;   // pages may come without a read
+    bool is_written = false;  // pages may come without a read
     bool has_pages = true;
-    std::size_t step = 0;      // of the drops before its deadline
-    core::Instant due{};       // when the step's time comes
+    std::size_t step = 0;  // of the drops before its deadline
+    core::Instant due{};   // when the step's time comes
   };
   void run_deadlines();
   void run_notices();

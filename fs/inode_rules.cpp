@@ -9,8 +9,8 @@ namespace {
 
 constexpr std::int64_t kNanosecondsPerMillisecond = 1'000'000;
 constexpr Milliseconds kBelievedMax{std::chrono::hours(24)};
-/// The kernel counts from when it has the answer, in ticks of its own, and a busy machine delivers answers late: what it
-/// believes ends this long before the deadline. From then on it asks.
+/// The kernel counts from when it has the answer, in ticks of its own, and a busy machine delivers answers
+/// late: what it believes ends this long before the deadline. From then on it asks.
 constexpr Milliseconds kBeliefMargin{250};
 constexpr std::uint64_t kDirectoryBytes = 4096;
 

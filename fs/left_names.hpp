@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Names that a file with an explicit deadline has just left, by unlink or rename. Programs save in three ways: they write
-// into the file, they rename a new one over it, or they take the old one away first and make a new one under its name
-// (vim, git checkout). For the third the deadline waits here for a moment. Not thread-safe.
+// Names that a file with an explicit deadline has just left, by unlink or rename. Programs save in three
+// ways: they write into the file, they rename a new one over it, or they take the old one away first and make
+// a new one under its name (vim, git checkout). For the third the deadline waits here for a moment. Not
+// thread-safe.
 #pragma once
 
 #include <deque>
@@ -37,7 +38,8 @@ class LeftNames {
 
   void leave(InodeNumber parent, const std::string& name, const CarriedDeadline& deadline, Boottime now);
   /// What was left under the name, once.
-  [[nodiscard]] std::optional<CarriedDeadline> take(InodeNumber parent, const std::string& name, Boottime now);
+  [[nodiscard]] std::optional<CarriedDeadline> take(InodeNumber parent, const std::string& name,
+                                                    Boottime now);
 
  private:
   using Place = std::pair<InodeNumber, std::string>;

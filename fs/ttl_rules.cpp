@@ -30,19 +30,21 @@ std::string say_span(Milliseconds span) {
 }
 
 /// One line now and then, however many files are made.
-void warn_of_clamping(const EngineState& state, InodeNumber directory, Milliseconds asked, Milliseconds given) {
+void warn_of_clamping(const EngineState& state, InodeNumber directory, Milliseconds asked,
+                      Milliseconds given) {
   constexpr core::Nanoseconds kBetweenWarnings{std::chrono::minutes(1)};
   const core::Boottime now = state.clock.boot_now();
   std::int64_t next = state.next_clamp_warning.load();
-  if (now.ns < next || !state.next_clamp_warning.compare_exchange_strong(next, (now + kBetweenWarnings).ns)) return;
+  if (now.ns < next || !state.next_clamp_warning.compare_exchange_strong(next, (now + kBetweenWarnings).ns))
+    return;
   state.log("what is made in directory " + std::to_string(directory.value) + " lives " + say_span(given) +
             ": the ttl it would inherit, " + say_span(asked) + ", is outside the volume's bounds");
 }
 
 core::Failure out_of_bounds(const TtlPolicy& policy, Milliseconds span) {
-  return core::fail(core::Error::invalid_argument,
-                    "ttl " + say_span(span) + " is not within " + core::format_span(policy.shortest) + " to " +
-                        core::format_span(policy.longest));
+  return core::fail(core::Error::invalid_argument, "ttl " + say_span(span) + " is not within " +
+                                                       core::format_span(policy.shortest) + " to " +
+                                                       core::format_span(policy.longest));
 }
 
 Result<> check_span(const TtlPolicy& policy, Milliseconds span) {
@@ -173,7 +175,8 @@ Result<> change_deadline(const EngineState& state, meta::InodeRecord& record, De
 
 CarriedDeadline carried_deadline(const EngineState& state, const meta::InodeRecord& replaced) {
   CarriedDeadline carried{replaced.deadline, replaced.ttl, replaced.ttl_mode, replaced.deadline_explicit};
-  if (replaced.ttl_mode != meta::TtlMode::fixed && !replaced.deadline.is_never() && replaced.ttl.count() > 0) {
+  if (replaced.ttl_mode != meta::TtlMode::fixed && !replaced.deadline.is_never() &&
+      replaced.ttl.count() > 0) {
     const Milliseconds span = clamp_span(state.options.ttl, replaced.ttl);
     carried.deadline = std::max(replaced.deadline, deadline_in(state.clock.now(), span));
   }

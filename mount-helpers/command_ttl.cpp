@@ -51,7 +51,8 @@ Result<> show(const std::string& path) {
 }
 
 Result<> set(const std::string& path, const std::string& value) {
-  if (::lsetxattr(path.c_str(), attribute_of(path, "ttl").c_str(), value.data(), value.size(), 0) == 0) return {};
+  if (::lsetxattr(path.c_str(), attribute_of(path, "ttl").c_str(), value.data(), value.size(), 0) == 0)
+    return {};
   if (errno == EINVAL) {
     return fail(Error::invalid_argument, path + ": \"" + value +
                                              "\" is no time to live that the volume allows (90s, 15m, 6h, 7d, 2w, +2h, "
@@ -61,8 +62,8 @@ Result<> set(const std::string& path, const std::string& value) {
   return core::fail_errno(path);
 }
 
-/// The path and, for a directory, all below it, links themselves and not what they lead to. A file that dies meanwhile is
-/// no failure.
+/// The path and, for a directory, all below it, links themselves and not what they lead to. A file that dies
+/// meanwhile is no failure.
 Result<> set_tree(const std::string& path, const std::string& value) {
   EPHFS_TRY_VOID(set(path, value));
   std::error_code error;

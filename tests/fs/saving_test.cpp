@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Programs that save by taking the old file away and making a new one under its name: an explicit deadline goes over.
+// Programs that save by taking the old file away and making a new one under its name: an explicit deadline
+// goes over.
 #include <fcntl.h>
 #include <sys/stat.h>
 

@@ -89,7 +89,8 @@ class TickingClock final : public core::Clock {
   explicit TickingClock(VirtualClock& clock) : clock_(clock) {}
   [[nodiscard]] core::Instant now() const override { return clock_.now() + Milliseconds(ticks_++); }
   [[nodiscard]] core::Boottime boot_now() const override { return clock_.boot_now(); }
-  [[nodiscard]] std::unique_ptr<core::Timer> call_at(core::asio::any_io_executor executor, core::Boottime when,
+  [[nodiscard]] std::unique_ptr<core::Timer> call_at(core::asio::any_io_executor executor,
+                                                     core::Boottime when,
                                                      std::function<void()> handler) override {
     return clock_.call_at(std::move(executor), when, std::move(handler));
   }
@@ -104,9 +105,14 @@ TEST_F(TtlTest, ShortestTtlIsTakenWhileTimeGoesOn) {
   TickingClock clock(volume.clock);
   auto catalog = meta::open_sqlite_catalog(volume.options.directory / "catalog");
   ASSERT_TRUE(catalog);
-  auto engine = Engine::open({volume.options, *std::move(catalog), volume.keys,
-                              core::derived_epoch_keys(volume.keys.master), volume.peers, clock,
-                              volume.context.get_executor(), {}});
+  auto engine = Engine::open({volume.options,
+                              *std::move(catalog),
+                              volume.keys,
+                              core::derived_epoch_keys(volume.keys.master),
+                              volume.peers,
+                              clock,
+                              volume.context.get_executor(),
+                              {}});
   ASSERT_TRUE(engine) << engine.error();
   const auto file = (*engine)->make_node(kRoot, "file", S_IFREG | 0644, 0, kUser);
   ASSERT_TRUE(file);

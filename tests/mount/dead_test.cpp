@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tries to read the dead: every system call that could bring back bytes or names of a file, asked again and again over
-// its deadline. All files here die at one instant.
+// Tries to read the dead: every system call that could bring back bytes or names of a file, asked again and
+// again over its deadline. All files here die at one instant.
 #include <cerrno>
 #include <cstring>
+#include <fstream>
+#include <memory>
+#include <thread>
+#include <vector>
+
 #include <dirent.h>
 #include <fcntl.h>
-#include <fstream>
 #include <linux/aio_abi.h>
-#include <memory>
 #include <spawn.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -17,9 +20,7 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
-#include <thread>
 #include <unistd.h>
-#include <vector>
 
 #include "tests/mount/death_watch.hpp"
 #include "tests/mount/mounted_volume.hpp"
@@ -34,7 +35,9 @@ const std::set<int> kGone{ENOENT};
 const std::set<int> kStale{ESTALE};
 
 /// 0 for a call that went well, else its errno.
-int status(long value) { return value < 0 ? errno : 0; }
+int status(long value) {
+  return value < 0 ? errno : 0;
+}
 
 struct Descriptor {
   explicit Descriptor(int opened) : fd(opened) {}
@@ -116,7 +119,8 @@ bool is_listed(const std::string& directory, const std::string& name, bool with_
   bool found = false;
   while (const dirent* entry = ::readdir(listing)) {
     struct stat ignored {};
-    const bool there = !with_stat || ::fstatat(::dirfd(listing), entry->d_name, &ignored, AT_SYMLINK_NOFOLLOW) == 0;
+    const bool there =
+        !with_stat || ::fstatat(::dirfd(listing), entry->d_name, &ignored, AT_SYMLINK_NOFOLLOW) == 0;
     found = found || (there && name == entry->d_name);
   }
   ::closedir(listing);
@@ -145,7 +149,8 @@ TEST_F(DeadTest, ByPath) {
     return status(::statx(AT_FDCWD, path.c_str(), AT_STATX_DONT_SYNC, STATX_BASIC_STATS, &got));
   });
   watch("access", kGone, [&] { return status(::access(path.c_str(), R_OK)); });
-  watch("getxattr", kGone, [&] { return status(::getxattr(path.c_str(), "user.ephfs.expires", nullptr, 0)); });
+  watch("getxattr", kGone,
+        [&] { return status(::getxattr(path.c_str(), "user.ephfs.expires", nullptr, 0)); });
   watch("listxattr", kGone, [&] { return status(::listxattr(path.c_str(), nullptr, 0)); });
   watch("chmod", kGone, [&] { return status(::chmod(path.c_str(), 0700)); });
   watch("link", kGone, [&] {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Watches one way to reach a file over its deadline. Time is taken around every access, so the machine's load cannot
-// make the verdict wrong: an answer is late only if its access began at the deadline or after it, a refusal early only if
-// its access had ended more than kEarlyMax before.
+// Watches one way to reach a file over its deadline. Time is taken around every access, so the machine's load
+// cannot make the verdict wrong: an answer is late only if its access began at the deadline or after it, a
+// refusal early only if its access had ended more than kEarlyMax before.
 #pragma once
 
 #include <cstdint>

@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ten thousand files that die at random, or all at once, while readers hammer them by path, descriptor, map and listing.
-// No byte is served at or after a deadline, no file refused more than 20 ms before it. RandomDeadlinesAndTenCrashes takes
-// more than a minute, because its deadlines do.
+// Ten thousand files that die at random, or all at once, while readers hammer them by path, descriptor, map
+// and listing. No byte is served at or after a deadline, no file refused more than 20 ms before it.
+// RandomDeadlinesAndTenCrashes takes more than a minute, because its deadlines do.
 //
-// As in death_watch.hpp time is taken around every access, so load cannot make a verdict wrong. A refusal counts only when
-// the same daemon was serving before and after it.
+// As in death_watch.hpp time is taken around every access, so load cannot make a verdict wrong. A refusal
+// counts only when the same daemon was serving before and after it.
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
-#include <dirent.h>
-#include <fcntl.h>
 #include <iostream>
 #include <random>
+#include <thread>
+
+#include <dirent.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
-#include <thread>
 #include <unistd.h>
 
 #include "tests/mount/death_watch.hpp"
@@ -49,7 +50,8 @@ class StormTest : public ::testing::Test {
     ASSERT_TRUE(volume_.mounted()) << volume_.error();
     rlimit limit{};
     ::getrlimit(RLIMIT_NOFILE, &limit);
-    if (limit.rlim_max < kFiles + 1000) GTEST_SKIP() << "only " << limit.rlim_max << " descriptors are allowed";
+    if (limit.rlim_max < kFiles + 1000)
+      GTEST_SKIP() << "only " << limit.rlim_max << " descriptors are allowed";
     limit.rlim_cur = limit.rlim_max;
     ::setrlimit(RLIMIT_NOFILE, &limit);
   }
@@ -59,7 +61,9 @@ class StormTest : public ::testing::Test {
     const std::string content(kFileBytes, 'x');
     for (std::size_t i = 0; i < kFiles; ++i) {
       const std::string directory = (volume_.root() / std::to_string(i / kPerDirectory)).string();
-      if (i % kPerDirectory == 0) ASSERT_EQ(::mkdir(directory.c_str(), 0755), 0);
+      if (i % kPerDirectory == 0) {
+        ASSERT_EQ(::mkdir(directory.c_str(), 0755), 0);
+      }
       files_.push_back({directory + "/" + std::to_string(i), deadline_of()});
       const int fd = ::open(files_.back().path.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0644);
       ASSERT_GE(fd, 0);
@@ -110,8 +114,8 @@ class StormTest : public ::testing::Test {
     meanwhile();
     done_ = true;
     for (auto& reader : readers) reader.join();
-    std::cout << tally_.answers << " answers, the latest began " << tally_.latest << " ms after its deadline; "
-              << tally_.refusals << " refusals\n";
+    std::cout << tally_.answers << " answers, the latest began " << tally_.latest
+              << " ms after its deadline; " << tally_.refusals << " refusals\n";
     EXPECT_EQ(tally_.late, 0U) << "answered at or after the deadline";
     EXPECT_EQ(tally_.early, 0U) << "refused more than 20 ms before the deadline";
     EXPECT_EQ(tally_.wrong, 0U) << "answered with wrong bytes";
@@ -227,7 +231,8 @@ TEST_F(StormTest, RandomDeadlinesAndTenCrashes) {
   constexpr WallMs kSpan = 60'000;
   constexpr int kCrashes = 10;
   const char* given = std::getenv("EPHFS_SEED");
-  const auto seed = given == nullptr ? std::random_device{}() : static_cast<unsigned>(std::strtoul(given, nullptr, 10));
+  const auto seed =
+      given == nullptr ? std::random_device{}() : static_cast<unsigned>(std::strtoul(given, nullptr, 10));
   std::cout << "seed " << seed << "\n";
   std::mt19937 dice(seed);
   const WallMs start = wall_now() + kMaking;
