@@ -6,10 +6,16 @@
 namespace ephfs::fs {
 namespace {
 
-constexpr std::size_t kBatch = 256;
+constexpr std::size_t kBatch = 64;
+/// Between batches it rests so many times as long as a batch took: what is dead is refused anyway, and those
+/// who read what lives should not feel its end.
+constexpr int kRestPerWork = 3;
+constexpr Milliseconds kRestMax{100};
 /// A nap's bound. When the clock is set, look_again() ends it.
 constexpr Milliseconds kNapMax{60'000};
 constexpr Milliseconds kRetryAfter{1000};
+/// Deaths that follow one another closely are destroyed together: a commit costs more than a file in it.
+constexpr Milliseconds kGather{20};
 
 }  // namespace
 
@@ -46,6 +52,7 @@ awaitable<void> Reaper::run() {
 core::Boottime Reaper::reap_due() {
   // From here on every deadline that comes in wakes the next nap, until the plan is known.
   planned_ = Deadline::never().raw();
+  const core::Boottime began = state_.clock.boot_now();
   const core::Instant now = state_.clock.destruction_now();
   const auto reaped = reap(state_, now, kBatch);
   const core::Boottime boot = state_.clock.boot_now();
@@ -53,7 +60,12 @@ core::Boottime Reaper::reap_due() {
     state_.log("destroying what died failed, will try again: " + reaped.error().message());
     return boot + kRetryAfter;
   }
-  if (*reaped > 0) return boot;  // perhaps there is more
+  if (*reaped > 0) {
+    // It looks again soon, whatever comes in: nobody need wake it.
+    planned_ = kLooksSoon;
+    const core::Nanoseconds rest = std::min<core::Nanoseconds>(kRestPerWork * (boot - began), kRestMax);
+    return boot + (*reaped == kBatch ? rest : kGather);
+  }
   const auto next = state_.catalog->next_deadline();
   if (!next) {
     state_.log("the next deadline cannot be read: " + next.error().message());

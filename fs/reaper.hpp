@@ -31,8 +31,8 @@ class Reaper {
   Wake wake_;
   core::TaskGroup tasks_;
   std::atomic<bool> stopping_{false};
-  std::atomic<std::int64_t> planned_{
-      std::numeric_limits<std::int64_t>::min()};  // the deadline slept for, raw
+  static constexpr std::int64_t kLooksSoon = std::numeric_limits<std::int64_t>::min();
+  std::atomic<std::int64_t> planned_{kLooksSoon};  // the deadline slept for, raw
 };
 
 }  // namespace ephfs::fs

@@ -2,8 +2,10 @@
 // A million files die at random within a minute. Heavy: some ten seconds, because each has a row that is made
 // and deleted.
 #include <algorithm>
+#include <fstream>
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "tests/fs/engine_fixture.hpp"
 
@@ -51,11 +53,20 @@ std::vector<Dying> make_files(TestVolume& volume) {
   return files;
 }
 
+std::uint64_t resident_bytes() {
+  std::ifstream pages("/proc/self/statm");
+  std::uint64_t all = 0;
+  std::uint64_t resident = 0;
+  pages >> all >> resident;
+  return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
 TEST(MillionDeadlines, EachDiesOnTimeAndIsReaped) {
   TestVolume volume;
   volume.open();
   volume.close();
   const auto files = make_files(volume);
+  const std::uint64_t before_opening = resident_bytes();
   auto catalog = meta::open_sqlite_catalog(volume.options.directory / "catalog");
   ASSERT_TRUE(catalog) << catalog.error();
   auto opened = Engine::open({volume.options,
@@ -69,6 +80,10 @@ TEST(MillionDeadlines, EachDiesOnTimeAndIsReaped) {
   ASSERT_TRUE(opened) << opened.error();
   Engine& engine = **opened;
   engine.start(nullptr);
+  volume.clock.run_for(500ms);
+  constexpr std::uint64_t kBytesEach = 64;
+  EXPECT_LE(resident_bytes(), before_opening + kBytesEach * kFiles)
+      << "pending deadlines are in the catalog's index";
   std::size_t early = 0;
   std::size_t late = 0;
   std::size_t before = 0;  // files whose last moment allowed for early refusal has been asked about
