@@ -13,6 +13,7 @@ void LeftNames::leave(InodeNumber parent, const std::string& name, const Carried
 
 std::optional<CarriedDeadline> LeftNames::take(InodeNumber parent, const std::string& name, Boottime now) {
   forget_old(now);
+  if (left_.empty()) return std::nullopt;  // nearly always: no name is copied to look for it
   const auto found = left_.find({parent, name});
   if (found == left_.end()) return std::nullopt;
   const CarriedDeadline deadline = found->second.deadline;
