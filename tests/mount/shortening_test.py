@@ -28,6 +28,11 @@ class OnSixNodes(EphfsTest):
             os.fsync(out.fileno())
         return path
 
+    def wait_for_shards(self, count):
+        """fsync returns when enough nodes have theirs; the others follow."""
+        wait_for(f"{count} shards", lambda: len(self.shards()) == count)
+        return self.shards()
+
     def assert_intact(self, name, size):
         with open(self.mounted.path(name), "rb") as source:
             self.assertEqual(source.read(), random.Random(name).randbytes(size))
@@ -46,8 +51,7 @@ class Shortening(OnSixNodes):
         for name in ("long", "short"):
             with open(self.mounted.path(name), "rb") as held:
                 os.fsync(held.fileno())
-        wait_for("one stripe's shards", lambda: len(self.shards()) == 6)
-        shared = self.shards()
+        shared = self.wait_for_shards(6)
         deadline = self.shorten(self.mounted.path("short"), 8)
         # What holds the short file now is in shards of its own, and they are gone at its deadline.
         wait_for("a stripe that dies with it", lambda: self.shards() - shared)
@@ -61,10 +65,9 @@ class Shortening(OnSixNodes):
     def test_a_big_file_takes_its_stripes_along(self):
         size = 12_000_000
         self.write("long", size)
-        before = self.shards()
+        before = self.wait_for_shards(18)  # of three stripes
         path = self.write("short", size)
-        own = self.shards() - before
-        self.assertGreaterEqual(len(own), 12)
+        own = self.wait_for_shards(36) - before
         deadline = self.shorten(path, 6)
         self.assert_intact("short", size)
         sleep_until(deadline)
@@ -85,16 +88,16 @@ class Shortening(OnSixNodes):
 class EarlyDeath(OnSixNodes):
     def test_unlinked(self):
         self.write("stays", 5_000_000)
-        before = self.shards()
+        before = self.wait_for_shards(12)
         path = self.write("goes", 9_000_000)
-        self.assertGreater(len(self.shards()), len(before))
+        self.wait_for_shards(30)
         os.unlink(path)
         wait_for("its shards' end", lambda: self.shards() == before, FREED_WITHIN)
         self.assert_intact("stays", 5_000_000)
 
     def test_truncated(self):
         path = self.write("cut", 9_000_000)
-        self.assertGreaterEqual(len(self.shards()), 12)
+        self.wait_for_shards(18)
         os.truncate(path, 0)
         wait_for("its shards' end", lambda: not self.shards(), FREED_WITHIN)
 
