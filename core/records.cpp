@@ -17,6 +17,8 @@ constexpr std::size_t kEnvelopeHeadBytes = 1 + PublicKey::kSize + Signature::kSi
 constexpr std::string_view kLeaseContext = "ephfs lease";
 constexpr std::string_view kRemovalContext = "ephfs removal";
 constexpr std::string_view kReceiptContext = "ephfs receipt";
+constexpr std::string_view kInquiryContext = "ephfs inquiry";
+constexpr std::string_view kPunctureContext = "ephfs puncture";
 
 constexpr std::uint64_t kShardBytesLimit = 8U << 20U;
 // SQLite's integers hold it.
@@ -34,13 +36,10 @@ Envelope sign_statement(const Statement& statement, std::string_view context, co
   return envelope;
 }
 
-// The statement, once its signature is good and it is of a version that is understood in full.
+// The statement, when it is of a version that is understood in full.
 template <class Statement>
-Result<Statement> open_statement(const Envelope& envelope, std::string_view context) {
+Result<Statement> parse_statement(const Envelope& envelope, std::string_view context) {
   const std::string kind(context);
-  if (!verify_signature(envelope.signer, context, envelope.statement, envelope.signature)) {
-    return fail(Error::not_permitted, kind + ": the signature does not match");
-  }
   Statement statement;
   if (envelope.statement.size() > kEnvelopeBytesMax ||
       !statement.ParseFromArray(envelope.statement.data(), static_cast<int>(envelope.statement.size()))) {
@@ -53,6 +52,18 @@ Result<Statement> open_statement(const Envelope& envelope, std::string_view cont
     return fail(Error::damaged, kind + ": has an unknown field");
   }
   return statement;
+}
+
+Result<> check_signature(const Envelope& envelope, std::string_view context) {
+  if (verify_signature(envelope.signer, context, envelope.statement, envelope.signature)) return {};
+  return fail(Error::not_permitted, std::string(context) + ": the signature does not match");
+}
+
+// The same, once its signature is good.
+template <class Statement>
+Result<Statement> open_statement(const Envelope& envelope, std::string_view context) {
+  EPHFS_TRY_VOID(check_signature(envelope, context));
+  return parse_statement<Statement>(envelope, context);
 }
 
 template <class Id>
@@ -82,6 +93,11 @@ Result<Deadline> parse_deadline(std::string_view kind, std::int64_t raw) {
     return fail(Error::damaged, std::string(kind) + ": deadline " + std::to_string(raw) + " is out of range");
   }
   return deadline;
+}
+
+Result<Instant> parse_instant_field(std::string_view kind, std::string_view field, std::int64_t ms) {
+  if (ms >= 0 && ms <= kInstantMax.ms) return Instant{ms};
+  return fail(Error::damaged, std::string(kind) + ": " + std::string(field) + " " + std::to_string(ms) + " is out of range");
 }
 
 Result<> check_range(std::string_view kind, std::string_view field, std::uint64_t value, std::uint64_t least,
@@ -155,6 +171,26 @@ Envelope sign_receipt(const Receipt& receipt, const Signer& node) {
   return sign_statement(statement, kReceiptContext, node);
 }
 
+Envelope sign_inquiry(const Inquiry& inquiry, const Signer& owner) {
+  proto::InquiryStatement statement;
+  statement.set_version(kStatementVersion);
+  statement.set_kind(static_cast<std::uint32_t>(inquiry.kind));
+  statement.set_node(inquiry.node.text());
+  statement.set_owner(inquiry.owner.text());
+  statement.set_subject(inquiry.subject.text());
+  return sign_statement(statement, kInquiryContext, owner);
+}
+
+Envelope sign_puncture(const Puncture& puncture, const Signer& owner) {
+  proto::PunctureStatement statement;
+  statement.set_version(kStatementVersion);
+  statement.set_volume(puncture.volume.text());
+  statement.set_owner(puncture.owner.text());
+  statement.set_until_ms(puncture.until.ms);
+  statement.set_at_ms(puncture.at.ms);
+  return sign_statement(statement, kPunctureContext, owner);
+}
+
 Result<Lease> open_lease(const Envelope& envelope) {
   constexpr auto kKind = kLeaseContext;
   EPHFS_TRY(const auto statement, open_statement<proto::LeaseStatement>(envelope, kKind));
@@ -181,8 +217,13 @@ Result<Removal> open_removal(const Envelope& envelope) {
 }
 
 Result<Receipt> open_receipt(const Envelope& envelope) {
+  EPHFS_TRY_VOID(check_signature(envelope, kReceiptContext));
+  return read_receipt(envelope);
+}
+
+Result<Receipt> read_receipt(const Envelope& envelope) {
   constexpr auto kKind = kReceiptContext;
-  EPHFS_TRY(const auto statement, open_statement<proto::ReceiptStatement>(envelope, kKind));
+  EPHFS_TRY(const auto statement, parse_statement<proto::ReceiptStatement>(envelope, kKind));
   Receipt receipt;
   EPHFS_TRY_VOID(parse_ids(kKind, statement, receipt));
   if (node_id_of(envelope.signer) != receipt.node) {
@@ -191,15 +232,45 @@ Result<Receipt> open_receipt(const Envelope& envelope) {
   EPHFS_TRY_VOID(check_range(kKind, "kind", statement.kind(), static_cast<std::uint32_t>(ReceiptKind::stored),
                              static_cast<std::uint32_t>(ReceiptKind::renewed)));
   EPHFS_TRY_VOID(check_range(kKind, "length", statement.bytes(), 1, kShardBytesLimit));
-  if (statement.at_ms() < 0 || statement.at_ms() > kInstantMax.ms) {
-    return fail(Error::damaged,
-                std::string(kKind) + ": time " + std::to_string(statement.at_ms()) + " is out of range");
-  }
+  EPHFS_TRY(receipt.at, parse_instant_field(kKind, "time", statement.at_ms()));
   EPHFS_TRY(receipt.deadline, parse_deadline(kKind, statement.deadline_ms()));
   receipt.kind = static_cast<ReceiptKind>(statement.kind());
-  receipt.at = {statement.at_ms()};
   receipt.bytes = statement.bytes();
   return receipt;
+}
+
+Result<Inquiry> open_inquiry(const Envelope& envelope) {
+  constexpr auto kKind = kInquiryContext;
+  EPHFS_TRY(const auto statement, open_statement<proto::InquiryStatement>(envelope, kKind));
+  Inquiry inquiry;
+  EPHFS_TRY_VOID(check_range(kKind, "kind", statement.kind(), static_cast<std::uint32_t>(InquiryKind::deletions),
+                             static_cast<std::uint32_t>(InquiryKind::holdings)));
+  inquiry.kind = static_cast<InquiryKind>(statement.kind());
+  EPHFS_TRY(inquiry.node, parse_id<NodeId>(kKind, "node", statement.node()));
+  EPHFS_TRY(inquiry.owner, parse_id<OwnerId>(kKind, "owner", statement.owner()));
+  EPHFS_TRY_VOID(check_owner_signed(kKind, inquiry.owner, envelope.signer));
+  EPHFS_TRY(inquiry.subject, parse_id<Hash>(kKind, "subject", statement.subject()));
+  return inquiry;
+}
+
+Result<Puncture> open_puncture(const Envelope& envelope) {
+  constexpr auto kKind = kPunctureContext;
+  EPHFS_TRY(const auto statement, open_statement<proto::PunctureStatement>(envelope, kKind));
+  Puncture puncture;
+  EPHFS_TRY(puncture.volume, parse_id<VolumeId>(kKind, "volume", statement.volume()));
+  EPHFS_TRY(puncture.owner, parse_id<OwnerId>(kKind, "owner", statement.owner()));
+  EPHFS_TRY_VOID(check_owner_signed(kKind, puncture.owner, envelope.signer));
+  EPHFS_TRY(puncture.until, parse_instant_field(kKind, "time", statement.until_ms()));
+  EPHFS_TRY(puncture.at, parse_instant_field(kKind, "time", statement.at_ms()));
+  if (puncture.at < puncture.until) return fail(Error::damaged, std::string(kKind) + ": of a time to come");
+  return puncture;
+}
+
+Hash subject_of(std::span<const ShardId> shards) {
+  Bytes bytes;
+  bytes.reserve(shards.size() * ShardId::kSize);
+  for (const ShardId& shard : shards) bytes.insert(bytes.end(), shard.view().begin(), shard.view().end());
+  return *Hash::from_bytes(sha256(bytes).view());
 }
 
 }  // namespace ephfs::core

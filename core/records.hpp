@@ -3,10 +3,12 @@
 // bytes are signed, and they are carried verbatim in an envelope: there is no canonical form to get wrong.
 #pragma once
 
+#include <span>
 #include <string>
 
 #include "core/bytes.hpp"
 #include "core/ids.hpp"
+#include "core/merkle.hpp"
 #include "core/result.hpp"
 #include "core/signing.hpp"
 #include "core/time.hpp"
@@ -57,9 +59,30 @@ struct Receipt {
   std::uint64_t bytes = 0;
 };
 
+enum class InquiryKind : std::uint8_t { deletions = 1, holdings = 2 };
+
+/// An owner's question to one node about his own shards. It names no time, since no other node answers it and the one it
+/// names learns nothing by hearing it again.
+struct Inquiry {
+  InquiryKind kind = InquiryKind::deletions;
+  NodeId node;
+  OwnerId owner;
+  Hash subject;               // SHA-256 of what is asked about: shard ids, one behind the other
+};
+
+/// The owner's statement that a volume can no longer make any epoch key for a deadline before `until`.
+struct Puncture {
+  VolumeId volume;
+  OwnerId owner;
+  Instant until;
+  Instant at;                 // when they were destroyed; not before `until`
+};
+
 [[nodiscard]] Envelope sign_lease(const Lease& lease, const Signer& owner);
 [[nodiscard]] Envelope sign_removal(const Removal& removal, const Signer& owner);
 [[nodiscard]] Envelope sign_receipt(const Receipt& receipt, const Signer& node);
+[[nodiscard]] Envelope sign_inquiry(const Inquiry& inquiry, const Signer& owner);
+[[nodiscard]] Envelope sign_puncture(const Puncture& puncture, const Signer& owner);
 
 /// Each checks the signature, that the signer is the owner (or, for a receipt, the node) that the statement names, the
 /// version, and every field's range. not_permitted for a signature or signer that does not match, damaged for bytes
@@ -67,5 +90,13 @@ struct Receipt {
 [[nodiscard]] Result<Lease> open_lease(const Envelope& envelope);
 [[nodiscard]] Result<Removal> open_removal(const Envelope& envelope);
 [[nodiscard]] Result<Receipt> open_receipt(const Envelope& envelope);
+[[nodiscard]] Result<Inquiry> open_inquiry(const Envelope& envelope);
+[[nodiscard]] Result<Puncture> open_puncture(const Envelope& envelope);
+
+/// What a receipt says, for somebody who knows that it is good: its signature is not checked, all else is.
+[[nodiscard]] Result<Receipt> read_receipt(const Envelope& envelope);
+
+/// Inquiry::subject of a question about these shards.
+[[nodiscard]] Hash subject_of(std::span<const ShardId> shards);
 
 }  // namespace ephfs::core

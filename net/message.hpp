@@ -30,6 +30,8 @@ enum class MessageKind : std::uint32_t {
   status = 21,
   join = 22,
   members = 23,
+  deletions = 28,
+  holdings = 29,
 };
 constexpr MessageKind kFirstRequest = MessageKind::store;
 

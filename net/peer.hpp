@@ -84,6 +84,24 @@ struct NodeStatus {
   core::Instant now;                  // the node's confirmed time
 };
 
+/// A question of an owner to a node about shards of his own: `order` is his signed core::Inquiry over exactly `shards`.
+struct ShardInquiry {
+  core::Envelope order;
+  std::vector<core::ShardId> shards;
+};
+constexpr std::size_t kInquiryShardsMax = 512;
+
+/// What a node has of one owner's shards.
+struct Holding {
+  core::ShardId shard;
+  std::uint64_t bytes = 0;            // of the shard, as its lease says
+  std::uint64_t serial = 0;           // of its lease
+  core::Deadline deadline;            // of its lease
+  bool present = true;                // false: the lease is there and the shard's bytes are not
+  friend bool operator==(const Holding&, const Holding&) = default;
+};
+constexpr std::size_t kHoldingsMax = 1024;
+
 class Peer {
  public:
   virtual ~Peer() = default;
@@ -109,6 +127,14 @@ class Peer {
   [[nodiscard]] virtual awaitable<Result<core::Envelope>> remove(core::Envelope removal, CallLimits limits) = 0;
   [[nodiscard]] virtual awaitable<Result<Proof>> prove(Challenge challenge, CallLimits limits) = 0;
   [[nodiscard]] virtual awaitable<Result<NodeStatus>> status(CallLimits limits) = 0;
+  /// The receipts ("deleted") that the node has for the owner's shards among those asked about (1 to kInquiryShardsMax):
+  /// the latest of each, in no order. A shard it still holds, never held or deleted long ago has none.
+  /// not_permitted for a question of somebody else, to another node, or about other shards than were signed for.
+  [[nodiscard]] virtual awaitable<Result<std::vector<core::Envelope>>> deletions(ShardInquiry inquiry,
+                                                                                 CallLimits limits) = 0;
+  /// The owner's shards that the node holds, by rising id, from the first above the one id asked about: kHoldingsMax,
+  /// fewer at the end. What has expired and is still there is among them. not_permitted as above.
+  [[nodiscard]] virtual awaitable<Result<std::vector<Holding>>> holdings(ShardInquiry inquiry, CallLimits limits) = 0;
 };
 
 /// The peers a volume may place shards on. Thread-safe; the list may grow while mounted.

@@ -43,6 +43,18 @@ awaitable<Result<Message>> serve_status(Peer& peer, CallLimits limits) {
   co_return pack_status(status);
 }
 
+awaitable<Result<Message>> serve_deletions(Peer& peer, Message request, CallLimits limits) {
+  EPHFS_CO_TRY(auto inquiry, unpack_inquiry(request));
+  EPHFS_CO_TRY(const auto receipts, co_await peer.deletions(std::move(inquiry), std::move(limits)));
+  co_return pack_receipts(receipts);
+}
+
+awaitable<Result<Message>> serve_holdings(Peer& peer, Message request, CallLimits limits) {
+  EPHFS_CO_TRY(auto inquiry, unpack_inquiry(request));
+  EPHFS_CO_TRY(const auto holdings, co_await peer.holdings(std::move(inquiry), std::move(limits)));
+  co_return pack_holdings(holdings);
+}
+
 }  // namespace
 
 awaitable<Result<Message>> serve_peer(Peer& peer, Message request, CallLimits limits) {
@@ -59,6 +71,10 @@ awaitable<Result<Message>> serve_peer(Peer& peer, Message request, CallLimits li
       return serve_prove(peer, std::move(request), std::move(limits));
     case MessageKind::status:
       return serve_status(peer, std::move(limits));
+    case MessageKind::deletions:
+      return serve_deletions(peer, std::move(request), std::move(limits));
+    case MessageKind::holdings:
+      return serve_holdings(peer, std::move(request), std::move(limits));
     default:
       break;
   }

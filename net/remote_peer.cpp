@@ -2,6 +2,7 @@
 #include "net/remote_peer.hpp"
 
 #include <algorithm>
+#include <unordered_set>
 
 #include "core/profile.hpp"
 
@@ -105,6 +106,33 @@ awaitable<Result<NodeStatus>> RemotePeer::status(CallLimits limits) {
   EPHFS_CO_TRY(auto status, unpack_status(reply));
   if (status.node != member_.id) co_return fail(Error::protocol, "the status of another node");
   co_return status;
+}
+
+awaitable<Result<std::vector<core::Envelope>>> RemotePeer::deletions(ShardInquiry inquiry, CallLimits limits) {
+  EPHFS_CO_TRY_VOID(check_inquiry(inquiry));
+  Message request = pack_inquiry(MessageKind::deletions, inquiry);
+  EPHFS_CO_TRY(const auto reply, co_await call(std::move(request), std::move(limits)));
+  EPHFS_CO_TRY(auto receipts, unpack_receipts(reply));
+  std::unordered_set<core::ShardId> asked(inquiry.shards.begin(), inquiry.shards.end());
+  for (const auto& receipt : receipts) {
+    const auto opened = core::open_receipt(receipt);
+    if (!opened || opened->kind != core::ReceiptKind::deleted || opened->node != member_.id ||
+        asked.erase(opened->shard) == 0) {
+      co_return fail(Error::protocol, "node " + member_.id.hex() + " gave a deletion receipt that is none");
+    }
+  }
+  co_return receipts;
+}
+
+awaitable<Result<std::vector<Holding>>> RemotePeer::holdings(ShardInquiry inquiry, CallLimits limits) {
+  EPHFS_CO_TRY_VOID(check_inquiry(inquiry));
+  Message request = pack_inquiry(MessageKind::holdings, inquiry);
+  EPHFS_CO_TRY(const auto reply, co_await call(std::move(request), std::move(limits)));
+  EPHFS_CO_TRY(auto holdings, unpack_holdings(reply));
+  if (!holdings.empty() && holdings.front().shard <= inquiry.shards.front()) {
+    co_return fail(Error::protocol, "node " + member_.id.hex() + " listed shards that were not asked about");
+  }
+  co_return holdings;
 }
 
 }  // namespace ephfs::net

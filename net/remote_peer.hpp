@@ -38,6 +38,9 @@ class RemotePeer final : public Peer {
   [[nodiscard]] awaitable<Result<core::Envelope>> remove(core::Envelope removal, CallLimits limits) override;
   [[nodiscard]] awaitable<Result<Proof>> prove(Challenge challenge, CallLimits limits) override;
   [[nodiscard]] awaitable<Result<NodeStatus>> status(CallLimits limits) override;
+  [[nodiscard]] awaitable<Result<std::vector<core::Envelope>>> deletions(ShardInquiry inquiry,
+                                                                         CallLimits limits) override;
+  [[nodiscard]] awaitable<Result<std::vector<Holding>>> holdings(ShardInquiry inquiry, CallLimits limits) override;
 
  private:
   awaitable<Result<Message>> call(Message request, CallLimits limits);

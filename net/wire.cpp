@@ -6,6 +6,7 @@
 
 #include "net/messages.pb.h"
 #include "net/transport.hpp"
+#include "net/wire_parts.hpp"
 
 namespace ephfs::net {
 namespace {
@@ -13,39 +14,17 @@ namespace {
 using core::Error;
 using core::fail;
 using core::Failure;
+using wire::malformed;
+using wire::parse;
+using wire::parse_envelope;
+using wire::parse_id;
+using wire::serialize;
+using wire::text_of;
 
 constexpr std::size_t kMemberListBytesMax = kMembersMax * (kAddressBytesMax + 64);
 static_assert(kMemberListBytesMax <= kPayloadBytesMax);
 static_assert(kShardBytesMax <= kPayloadBytesMax);
 static_assert(kChallengeLeavesMax * core::kLeafBytes <= kPayloadBytesMax);
-
-template <class Proto>
-core::Bytes serialize(const Proto& message) {
-  core::Bytes bytes(message.ByteSizeLong());
-  EPHFS_CHECK(message.SerializeToArray(bytes.data(), static_cast<int>(bytes.size())),
-              "a message of ours can be serialized");
-  return bytes;
-}
-
-template <class Proto>
-Result<Proto> parse(core::ByteView bytes, std::string_view what, std::size_t limit = kHeaderBytesMax) {
-  Proto message;
-  if (bytes.size() > limit || !message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
-    return fail(Error::protocol, std::string(what) + " that is none");
-  }
-  return message;
-}
-
-Failure malformed(std::string_view what) { return fail(Error::protocol, std::string(what) + " out of bounds"); }
-
-template <class Id>
-Result<Id> parse_id(const std::string& bytes, std::string_view what) {
-  const auto id = Id::from_bytes(core::as_bytes(bytes));
-  if (!id) return malformed(what);
-  return *id;
-}
-
-std::string text_of(core::ByteView bytes) { return std::string(core::as_text(bytes)); }
 
 std::string join_hashes(const std::vector<core::Hash>& hashes) {
   std::string joined;
@@ -64,12 +43,6 @@ Result<std::vector<core::Hash>> split_hashes(const std::string& joined) {
     hashes.push_back(*core::Hash::from_bytes(core::as_bytes(joined).subspan(at, core::Hash::kSize)));
   }
   return hashes;
-}
-
-Result<core::Envelope> parse_envelope(const std::string& bytes) {
-  auto envelope = core::Envelope::parse(core::as_bytes(bytes));
-  if (!envelope) return fail(Error::protocol, "an envelope that is none");
-  return envelope;
 }
 
 // Addresses and agents are shown to people and written to files: printable ASCII only.

@@ -65,6 +65,17 @@ struct Packet {
 [[nodiscard]] Message pack_status(const NodeStatus& status);
 [[nodiscard]] Result<NodeStatus> unpack_status(const Message& message);
 
+/// invalid_argument for a question about no shards, or too many.
+[[nodiscard]] Result<> check_inquiry(const ShardInquiry& inquiry);
+/// `kind` is deletions or holdings.
+[[nodiscard]] Message pack_inquiry(MessageKind kind, const ShardInquiry& inquiry);
+[[nodiscard]] Result<ShardInquiry> unpack_inquiry(const Message& message);
+[[nodiscard]] Message pack_receipts(const std::vector<core::Envelope>& receipts);
+[[nodiscard]] Result<std::vector<core::Envelope>> unpack_receipts(const Message& message);
+[[nodiscard]] Message pack_holdings(const std::vector<Holding>& holdings);
+/// At most kHoldingsMax, by rising id.
+[[nodiscard]] Result<std::vector<Holding>> unpack_holdings(const Message& message);
+
 struct JoinRequest {
   core::Bytes secret;   // kJoinSecretBytes
   std::string address;  // empty for one that does not listen

@@ -133,6 +133,7 @@ Result<> FileShardStore::put(const HeldLease& lease, const net::ShardSource& sha
   if (written) trees_.insert(std::make_shared<const core::MerkleTree>(tree));
   const std::lock_guard lock(mutex_);
   reserved_ -= bytes;
+  traces_.erase(id);
   if (written) index_locked(lease);
   return written;
 }
@@ -146,6 +147,8 @@ Result<> FileShardStore::write_new(const HeldLease& lease, const net::ShardSourc
     // rename(2) between two names of one file does nothing, so a leftover of an earlier failure must go first.
     EPHFS_TRY_VOID(unlink_file(paths.shard_temporary));
     EPHFS_TRY_VOID(unlink_file(paths.shard));
+    // Nor may the new shard ever stand beside the trace of an old one.
+    EPHFS_TRY_VOID(unlink_file(paths.lease));
     if (!link_shard(shard.file, lease.lease.bytes, paths.shard_temporary)) {
       EPHFS_TRY_VOID(write_synced(paths.shard_temporary, shard.bytes.view()));
     }
@@ -273,11 +276,46 @@ Result<> FileShardStore::remove(const core::ShardId& shard, RemovalSync sync) {
   trees_.erase(shard);
   {
     const std::lock_guard lock(mutex_);
+    traces_.insert_or_assign(shard, held_.at(shard));
     drop_locked(shard);
   }
-  EPHFS_TRY_VOID(unlink_file(paths.lease));
   if (sync == RemovalSync::lazy) return {};
   return core::sync_directory(paths.directory);
+}
+
+std::optional<HeldLease> FileShardStore::trace(const core::ShardId& shard) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = traces_.find(shard);
+  if (found == traces_.end()) return std::nullopt;
+  return found->second;
+}
+
+std::vector<HeldLease> FileShardStore::traces(std::size_t limit) const {
+  const std::lock_guard lock(mutex_);
+  std::vector<HeldLease> traces;
+  for (const auto& [shard, lease] : traces_) {
+    if (traces.size() >= limit) break;
+    traces.push_back(lease);
+  }
+  return traces;
+}
+
+Result<> FileShardStore::sync_removals(const std::vector<core::ShardId>& shards) {
+  std::set<files::path> touched;
+  for (const auto& shard : shards) touched.insert(paths_of(shard).directory);
+  for (const auto& directory : touched) EPHFS_TRY_VOID(core::sync_directory(directory));
+  return {};
+}
+
+Result<> FileShardStore::forget(const std::vector<core::ShardId>& shards) {
+  for (const auto& shard : shards) {
+    const Claim claim(*this, shard);
+    if (!trace(shard)) continue;
+    EPHFS_TRY_VOID(unlink_file(paths_of(shard).lease));
+    const std::lock_guard lock(mutex_);
+    traces_.erase(shard);
+  }
+  return {};
 }
 
 core::Deadline FileShardStore::next_deadline() const {
@@ -298,6 +336,28 @@ std::vector<core::ShardId> FileShardStore::expired(core::Instant now, std::size_
 StoreUsage FileShardStore::usage() const {
   const std::lock_guard lock(mutex_);
   return {.capacity = capacity_, .used = used_, .shards = held_.size()};
+}
+
+std::vector<net::Holding> FileShardStore::held_for(const core::OwnerId& owner, const core::ShardId& after,
+                                                   std::size_t limit) const {
+  std::vector<net::Holding> holdings;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [shard, held] : held_) {
+      if (held.lease.owner != owner || shard <= after) continue;
+      holdings.push_back({shard, held.lease.bytes, held.lease.serial, held.lease.deadline, true});
+    }
+  }
+  limit = std::min(limit, holdings.size());
+  const auto end = holdings.begin() + static_cast<std::ptrdiff_t>(limit);
+  std::ranges::partial_sort(holdings, end, {}, &net::Holding::shard);
+  holdings.resize(limit);
+  for (auto& holding : holdings) {
+    struct stat status {};
+    const auto path = paths_of(holding.shard).shard;
+    holding.present = ::stat(path.c_str(), &status) == 0 && static_cast<std::uint64_t>(status.st_size) == holding.bytes;
+  }
+  return holdings;
 }
 
 void FileShardStore::index_locked(const HeldLease& lease) {
@@ -348,17 +408,11 @@ Result<> FileShardStore::scan_directory(const files::path& directory, core::Inst
     if (leases.contains(shard)) continue;
     EPHFS_TRY_VOID(unlink_file(paths_of(shard).shard));  // a put that did not happen
   }
-  for (const auto& shard : leases) {
-    if (shards.contains(shard)) {
-      EPHFS_TRY_VOID(adopt(shard, now));
-    } else {
-      EPHFS_TRY_VOID(unlink_file(paths_of(shard).lease));  // a removal that did
-    }
-  }
+  for (const auto& shard : leases) EPHFS_TRY_VOID(adopt(shard, shards.contains(shard), now));
   return {};
 }
 
-Result<> FileShardStore::adopt(const core::ShardId& shard, core::Instant now) {
+Result<> FileShardStore::adopt(const core::ShardId& shard, bool is_there, core::Instant now) {
   const Paths paths = paths_of(shard);
   const auto read = [&]() -> Result<LeaseHead> {
     EPHFS_TRY(const auto file, core::open_file(paths.lease, O_RDONLY));
@@ -372,7 +426,7 @@ Result<> FileShardStore::adopt(const core::ShardId& shard, core::Instant now) {
     return head;
   };
   const auto head = read();
-  if (head && !head->held.lease.deadline.passed(now)) {
+  if (head && is_there && !head->held.lease.deadline.passed(now)) {
     index_locked(head->held);
     return {};
   }
@@ -382,7 +436,9 @@ Result<> FileShardStore::adopt(const core::ShardId& shard, core::Instant now) {
     core::log_line(paths.lease.string() + ": " + head.error().message() + "; its shard is deleted");
   }
   EPHFS_TRY_VOID(unlink_file(paths.shard));
-  return unlink_file(paths.lease);
+  if (!head) return unlink_file(paths.lease);
+  traces_.emplace(shard, head->held);
+  return {};
 }
 
 Result<std::unique_ptr<FileShardStore>> open_file_shard_store(const files::path& directory, std::uint64_t capacity,

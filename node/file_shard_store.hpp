@@ -3,7 +3,7 @@
 //
 // Invariants. A file under a whole name is whole: both are written under temporary names, synced, then renamed, the shard
 // first. A shard counts as held only when both names are there, so the lease's rename is the moment a put happens and
-// the shard's unlink the moment a removal does; whatever a crash leaves between is removed by the next opening. Nothing
+// the shard's unlink the moment a removal does; a lease without its shard is the trace of a removal. Nothing
 // is read without being checked against the leaf hashes, and those against the shard's name.
 //
 // Threads. `mutex_` guards the index and the accounts and is never held over a system call; changes of one shard exclude
@@ -37,9 +37,15 @@ class FileShardStore final : public ShardStore {
   [[nodiscard]] Result<core::MerkleTree> tree(const core::ShardId& shard) const override;
   [[nodiscard]] Result<> set_lease(const HeldLease& lease) override;
   [[nodiscard]] Result<> remove(const core::ShardId& shard, RemovalSync sync) override;
+  [[nodiscard]] std::optional<HeldLease> trace(const core::ShardId& shard) const override;
+  [[nodiscard]] std::vector<HeldLease> traces(std::size_t limit) const override;
+  [[nodiscard]] Result<> sync_removals(const std::vector<core::ShardId>& shards) override;
+  [[nodiscard]] Result<> forget(const std::vector<core::ShardId>& shards) override;
   [[nodiscard]] core::Deadline next_deadline() const override;
   [[nodiscard]] std::vector<core::ShardId> expired(core::Instant now, std::size_t limit) const override;
   [[nodiscard]] StoreUsage usage() const override;
+  [[nodiscard]] std::vector<net::Holding> held_for(const core::OwnerId& owner, const core::ShardId& after,
+                                                   std::size_t limit) const override;
 
  private:
   friend Result<std::unique_ptr<FileShardStore>> open_file_shard_store(const std::filesystem::path& directory,
@@ -51,7 +57,7 @@ class FileShardStore final : public ShardStore {
   [[nodiscard]] Paths paths_of(const core::ShardId& shard) const;
   [[nodiscard]] Result<> scan(core::Instant now);
   [[nodiscard]] Result<> scan_directory(const std::filesystem::path& directory, core::Instant now);
-  [[nodiscard]] Result<> adopt(const core::ShardId& shard, core::Instant now);
+  [[nodiscard]] Result<> adopt(const core::ShardId& shard, bool is_there, core::Instant now);
   [[nodiscard]] Result<> ensure_directory(const core::ShardId& shard);
   [[nodiscard]] Result<> write_new(const HeldLease& lease, const net::ShardSource& shard,
                                    const core::MerkleTree& tree);
@@ -67,6 +73,7 @@ class FileShardStore final : public ShardStore {
   std::condition_variable claim_released_;
   std::unordered_set<core::ShardId> claimed_;
   std::unordered_map<core::ShardId, HeldLease> held_;
+  std::unordered_map<core::ShardId, HeldLease> traces_;  // removed, and the lease file is still there
   std::set<std::pair<core::Deadline, core::ShardId>> by_deadline_;
   std::uint64_t used_ = 0;
   std::uint64_t reserved_ = 0;  // by puts under way
@@ -78,7 +85,7 @@ class FileShardStore final : public ShardStore {
 };
 
 /// Opens the store in `directory`, or makes it there. Before it returns, what a crash left unfinished is cleaned up and
-/// every shard whose deadline has passed at `now` is deleted; a shard whose lease file is damaged can neither be served
+/// every shard whose deadline has passed at `now` is deleted, with its trace left; a shard whose lease file is damaged can neither be served
 /// nor extended and is deleted, with one line in the log. busy when another process has it open; version, naming the
 /// file, for a store of a later ephfs.
 [[nodiscard]] Result<std::unique_ptr<FileShardStore>> open_file_shard_store(const std::filesystem::path& directory,

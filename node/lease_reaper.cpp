@@ -9,6 +9,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::size_t kBatch = 64;
+constexpr std::size_t kSettledAtOnce = 1024;
 constexpr core::Milliseconds kNapMax = 60s;
 constexpr core::Milliseconds kRetryAfter = 5s;  // when the disk refuses to delete
 constexpr std::int64_t kAwake = std::numeric_limits<std::int64_t>::min();
@@ -51,19 +52,14 @@ void LeaseReaper::wake_for(core::Deadline deadline) {
 }
 
 awaitable<void> LeaseReaper::run() {
-  bool failed_before = false;
   while (!stopping_) {
     const auto reaped = co_await reap();
     if (stopping_) break;
-    if (!reaped.outcome) {
-      if (!failed_before) core::log_line("cannot delete an expired shard: " + reaped.outcome.error().message());
-      failed_before = true;
-      if (reaped.deleted > 0) continue;
-      (void)co_await mailbox_.receive_until(clock_, clock_.boot_now() + kRetryAfter);
-      continue;
-    }
-    failed_before = false;
-    if (reaped.deleted > 0) continue;
+    if (co_await rest_after(reaped.outcome, reaped.deleted > 0)) continue;
+    const auto settled = co_await settle();
+    if (stopping_) break;
+    const Result<> outcome = settled ? Result<>() : Result<>(settled.error());
+    if (co_await rest_after(outcome, settled && *settled > 0)) continue;
 
     asleep_until_ = std::numeric_limits<std::int64_t>::max();
     // A lease that came before that line woke nobody, so the next deadline is asked for after it.
@@ -79,6 +75,24 @@ awaitable<void> LeaseReaper::run() {
     }
     asleep_until_ = kAwake;
   }
+}
+
+/// Whether it is to look again at once; after a failure with nothing done, when it has rested.
+awaitable<bool> LeaseReaper::rest_after(Result<> outcome, bool any_done) {
+  if (outcome) {
+    if (any_done) failed_before_ = false;
+    co_return any_done;
+  }
+  if (!failed_before_) core::log_line("cannot delete an expired shard: " + outcome.error().message());
+  failed_before_ = true;
+  if (!any_done) (void)co_await mailbox_.receive_until(clock_, clock_.boot_now() + kRetryAfter);
+  co_return true;
+}
+
+awaitable<Result<std::size_t>> LeaseReaper::settle() {
+  auto job = [](LocalPeer& peer) -> awaitable<Result<std::size_t>> { co_return peer.settle_removals(kSettledAtOnce); };
+  auto work = job(peer_);
+  co_return co_await core::asio::co_spawn(disk_, std::move(work), core::asio::use_awaitable);
 }
 
 awaitable<LocalPeer::Reaped> LeaseReaper::reap() {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Deletes every shard at its deadline, with or without its owner. It sleeps until the next deadline, is woken early by a
 // lease that ends before that, and otherwise does nothing. Deadlines are compared with confirmed time. Naps are bounded,
-// and look_again() ends one when the clock is set. Between batches other disk work gets its turn.
+// and look_again() ends one when the clock is set. Between batches other disk work gets its turn. When nothing is left to
+// delete it settles what was deleted, by itself or at the owner's order: signs receipts, many at once.
 #pragma once
 
 #include "node/local_peer.hpp"
@@ -27,6 +28,8 @@ class LeaseReaper {
 
   [[nodiscard]] awaitable<void> run();
   [[nodiscard]] awaitable<LocalPeer::Reaped> reap();
+  [[nodiscard]] awaitable<Result<std::size_t>> settle();
+  [[nodiscard]] awaitable<bool> rest_after(Result<> outcome, bool any_done);
   void wake_for(core::Deadline deadline);
 
   LocalPeer& peer_;
@@ -36,6 +39,7 @@ class LeaseReaper {
   // The deadline it sleeps towards; the least value while it is awake, when nobody needs to wake it.
   std::atomic<std::int64_t> asleep_until_;
   std::atomic<bool> stopping_{false};
+  bool failed_before_ = false;  // of the task
   core::Mailbox<Letter> mailbox_;
   core::TaskGroup task_;
 };

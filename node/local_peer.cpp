@@ -1,14 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "node/local_peer.hpp"
 
+#include <unordered_set>
+
 namespace ephfs::node {
 
 using core::Error;
 using core::fail;
 
-LocalPeer::LocalPeer(ShardStore& store, core::Clock& clock, const core::Signer& signer,
+namespace {
+
+/// Removals are settled together with those that follow within this.
+constexpr core::Milliseconds kSettleAfter{1000};
+
+}  // namespace
+
+LocalPeer::LocalPeer(ShardStore& store, ReceiptStore& receipts, core::Clock& clock, const core::Signer& signer,
                      core::asio::any_io_executor disk)
     : store_(store),
+      receipts_(receipts),
       clock_(clock),
       signer_(signer),
       id_(core::node_id_of(signer.public_key())),
@@ -127,6 +137,20 @@ awaitable<Result<net::NodeStatus>> LocalPeer::status(net::CallLimits limits) {
   co_return status;
 }
 
+awaitable<Result<std::vector<core::Envelope>>> LocalPeer::deletions(net::ShardInquiry inquiry, net::CallLimits limits) {
+  std::function<Result<std::vector<core::Envelope>>()> job = [this, inquiry = std::move(inquiry)] {
+    return counted(deletions_now(inquiry), counters_.asked);
+  };
+  return on_disk<std::vector<core::Envelope>>(std::move(limits), std::move(job));
+}
+
+awaitable<Result<std::vector<net::Holding>>> LocalPeer::holdings(net::ShardInquiry inquiry, net::CallLimits limits) {
+  std::function<Result<std::vector<net::Holding>>()> job = [this, inquiry = std::move(inquiry)] {
+    return counted(holdings_now(inquiry), counters_.asked);
+  };
+  return on_disk<std::vector<net::Holding>>(std::move(limits), std::move(job));
+}
+
 Result<core::Envelope> LocalPeer::store_now(const core::Envelope& envelope, const net::ShardSource& shard) {
   EPHFS_TRY(const core::Lease lease, core::open_lease(envelope));
   if (lease.node != id_) return refuse("a lease for another node");
@@ -157,6 +181,10 @@ Result<core::Envelope> LocalPeer::store_now(const core::Envelope& envelope, cons
   if (held) {
     EPHFS_TRY_VOID(store_again(wanted, *held, source, *tree));
   } else {
+    {
+      const std::lock_guard settling(settle_mutex_);
+      if (const auto trace = store_.trace(lease.shard)) EPHFS_TRY_VOID(settle({*trace}));
+    }
     EPHFS_TRY_VOID(store_.put(wanted, source, *tree));
   }
   counters_.bytes_in += lease.bytes;
@@ -214,6 +242,7 @@ Result<core::Envelope> LocalPeer::remove_now(const core::Envelope& envelope) {
   if (removal.owner != held.lease.owner) return refuse("the shard is another owner's");
   if (removal.serial < held.lease.serial) return refuse("a removal older than the lease");
   EPHFS_TRY_VOID(store_.remove(removal.shard, RemovalSync::synced));
+  settle_by(core::Deadline(clock_.confirmed_now() + kSettleAfter));
   return receipt(core::ReceiptKind::deleted, held.lease);
 }
 
@@ -238,6 +267,39 @@ Result<net::Proof> LocalPeer::prove_now(const net::Challenge& challenge) {
   return proof;
 }
 
+/// Whose question it is.
+Result<core::OwnerId> LocalPeer::check_inquiry(const net::ShardInquiry& inquiry, core::InquiryKind kind) const {
+  if (inquiry.shards.empty() || inquiry.shards.size() > net::kInquiryShardsMax) {
+    return fail(Error::invalid_argument, "a question about " + std::to_string(inquiry.shards.size()) + " shards");
+  }
+  EPHFS_TRY(const core::Inquiry asked, core::open_inquiry(inquiry.order));
+  if (asked.node != id_) return refuse("a question to another node");
+  if (asked.kind != kind || asked.subject != core::subject_of(inquiry.shards)) {
+    return refuse("another question than was signed");
+  }
+  return asked.owner;
+}
+
+Result<std::vector<core::Envelope>> LocalPeer::deletions_now(const net::ShardInquiry& inquiry) {
+  EPHFS_TRY(const core::OwnerId owner, check_inquiry(inquiry, core::InquiryKind::deletions));
+  std::vector<core::Envelope> receipts;
+  std::unordered_set<core::ShardId> seen;
+  for (const auto& shard : inquiry.shards) {
+    if (!seen.insert(shard).second) continue;
+    EPHFS_TRY(auto envelope, receipts_.find(shard));
+    if (!envelope) continue;
+    EPHFS_TRY(const auto receipt, core::read_receipt(*envelope));
+    if (receipt.owner == owner) receipts.push_back(std::move(*envelope));
+  }
+  return receipts;
+}
+
+Result<std::vector<net::Holding>> LocalPeer::holdings_now(const net::ShardInquiry& inquiry) {
+  EPHFS_TRY(const core::OwnerId owner, check_inquiry(inquiry, core::InquiryKind::holdings));
+  if (inquiry.shards.size() != 1) return fail(Error::invalid_argument, "holdings are asked for from one shard on");
+  return store_.held_for(owner, inquiry.shards.front(), net::kHoldingsMax);
+}
+
 LocalPeer::Reaped LocalPeer::remove_expired(std::size_t limit) {
   Reaped reaped;
   const core::Instant now = reaped.now = clock_.destruction_now();
@@ -250,16 +312,59 @@ LocalPeer::Reaped LocalPeer::remove_expired(std::size_t limit) {
       reaped.outcome = std::move(removed).error();
       continue;
     }
+    settle_by(core::Deadline(clock_.confirmed_now()));
     ++reaped.deleted;
     ++counters_.expired;
   }
   return reaped;
 }
 
+Result<std::size_t> LocalPeer::settle_removals(std::size_t limit) {
+  const std::lock_guard lock(settle_mutex_);
+  if (!core::Deadline::from_raw(settle_at_).passed(clock_.confirmed_now())) return std::size_t{0};
+  // Before the list is made: who removes something after that sets it again.
+  settle_at_ = core::Deadline::never().raw();
+  const auto traces = store_.traces(limit);
+  const auto settled = settle(traces);
+  if (!settled || traces.size() == limit) settle_by(core::Deadline(clock_.confirmed_now()));
+  if (!settled) return settled.error();
+  return traces.size();
+}
+
+core::Deadline LocalPeer::next_deadline() const {
+  return std::min(store_.next_deadline(), core::Deadline::from_raw(settle_at_));
+}
+
+void LocalPeer::settle_by(core::Deadline when) {
+  std::int64_t planned = settle_at_;
+  while (when.raw() < planned) {
+    if (!settle_at_.compare_exchange_weak(planned, when.raw())) continue;
+    if (deadline_listener_) deadline_listener_(when);
+    return;
+  }
+}
+
+/// Settle mutex held.
+Result<> LocalPeer::settle(const std::vector<HeldLease>& traces) {
+  if (traces.empty()) return {};
+  std::vector<core::ShardId> shards;
+  for (const auto& trace : traces) shards.push_back(trace.lease.shard);
+  EPHFS_TRY_VOID(store_.sync_removals(shards));
+  std::vector<KeptReceipt> receipts;
+  receipts.reserve(traces.size());
+  for (const auto& trace : traces) {
+    auto envelope = receipt(core::ReceiptKind::deleted, trace.lease);
+    EPHFS_TRY(const auto said, core::read_receipt(envelope));
+    receipts.push_back({said, std::move(envelope)});
+  }
+  EPHFS_TRY_VOID(receipts_.append(receipts));
+  return store_.forget(shards);
+}
+
 PeerCounters LocalPeer::counters() const {
   const AtomicCounters& now = counters_;
   return {.stored = now.stored, .fetched = now.fetched, .renewed = now.renewed, .removed = now.removed,
-          .expired = now.expired, .proven = now.proven, .refused = now.refused, .damaged = now.damaged,
+          .expired = now.expired, .proven = now.proven, .asked = now.asked, .refused = now.refused, .damaged = now.damaged,
           .bytes_in = now.bytes_in, .bytes_out = now.bytes_out};
 }
 

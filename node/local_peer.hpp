@@ -4,6 +4,7 @@
 //
 // Invariants. No byte of a shard is given out at or after its lease's deadline. Only the owner that a shard is held under
 // extends or ends its lease, and only before the deadline. A receipt is signed after its effect is on stable storage.
+// Every shard that goes leaves a receipt ("deleted"): its trace in the store goes only after the receipt is kept.
 //
 // Threads. Any thread may call. The disk and the hashing run on the `disk` executor given (a pool of one or more threads,
 // or in a simulation the one loop there is); the caller resumes on its own executor, by its limits even when the disk
@@ -17,6 +18,7 @@
 #include "core/clock.hpp"
 #include "core/signing.hpp"
 #include "net/peer.hpp"
+#include "node/receipt_store.hpp"
 #include "node/shard_store.hpp"
 
 namespace ephfs::node {
@@ -31,6 +33,7 @@ struct PeerCounters {
   std::uint64_t removed = 0;
   std::uint64_t expired = 0;   // deleted at their deadline
   std::uint64_t proven = 0;
+  std::uint64_t asked = 0;     // questions of owners about their shards
   std::uint64_t refused = 0;   // calls that were not permitted
   std::uint64_t damaged = 0;   // reads that failed their check
   std::uint64_t bytes_in = 0;
@@ -39,14 +42,15 @@ struct PeerCounters {
 
 class LocalPeer final : public net::Peer {
  public:
-  /// All four are used until stop() has been awaited.
-  LocalPeer(ShardStore& store, core::Clock& clock, const core::Signer& signer, core::asio::any_io_executor disk);
+  /// All five are used until stop() has been awaited.
+  LocalPeer(ShardStore& store, ReceiptStore& receipts, core::Clock& clock, const core::Signer& signer,
+            core::asio::any_io_executor disk);
   ~LocalPeer() override = default;
   LocalPeer(const LocalPeer&) = delete;
   LocalPeer& operator=(const LocalPeer&) = delete;
 
-  /// Whom to tell of every deadline that enters the store (the reaper). Set before the first call; called on the disk
-  /// executor.
+  /// Whom to tell of every deadline that enters the store, and of when a removal may be settled (the reaper). Set before
+  /// the first call; called on the disk executor.
   void on_deadline(std::function<void(core::Deadline)> listener) { deadline_listener_ = std::move(listener); }
 
   [[nodiscard]] core::NodeId id() const override { return id_; }
@@ -65,6 +69,11 @@ class LocalPeer final : public net::Peer {
   /// Each leaf's path is MerkleTree::prove_range(index, 1), which core::verify_range takes.
   [[nodiscard]] awaitable<Result<net::Proof>> prove(net::Challenge challenge, net::CallLimits limits) override;
   [[nodiscard]] awaitable<Result<net::NodeStatus>> status(net::CallLimits limits) override;
+  /// Receipts are kept for 30 days after the deletion, and at most ReceiptLimits::receipts of them.
+  [[nodiscard]] awaitable<Result<std::vector<core::Envelope>>> deletions(net::ShardInquiry inquiry,
+                                                                         net::CallLimits limits) override;
+  [[nodiscard]] awaitable<Result<std::vector<net::Holding>>> holdings(net::ShardInquiry inquiry,
+                                                                      net::CallLimits limits) override;
 
   /// Deletes up to `limit` shards whose deadline has passed, earliest first, and says how many it deleted: fewer than
   /// were due only when the disk fails, whose failure it then gives. Blocks; for the disk executor.
@@ -74,7 +83,11 @@ class LocalPeer final : public net::Peer {
     Result<> outcome;
   };
   [[nodiscard]] Reaped remove_expired(std::size_t limit);
-  [[nodiscard]] core::Deadline next_deadline() const { return store_.next_deadline(); }
+  /// When there will be something to delete, or to settle.
+  [[nodiscard]] core::Deadline next_deadline() const;
+  /// When it is time: signs and keeps a receipt for up to `limit` shards that are gone, then drops their traces, and says
+  /// how many. A crash before the end leaves traces, of which the next start makes receipts. Blocks; for the disk executor.
+  [[nodiscard]] Result<std::size_t> settle_removals(std::size_t limit);
   [[nodiscard]] PeerCounters counters() const;
 
   /// Refuses further calls with `cancelled` and resumes when no work is left on the disk executor.
@@ -82,7 +95,7 @@ class LocalPeer final : public net::Peer {
 
  private:
   struct AtomicCounters {
-    std::atomic<std::uint64_t> stored{0}, fetched{0}, renewed{0}, removed{0}, expired{0}, proven{0}, refused{0},
+    std::atomic<std::uint64_t> stored{0}, fetched{0}, renewed{0}, removed{0}, expired{0}, proven{0}, asked{0}, refused{0},
         damaged{0}, bytes_in{0}, bytes_out{0};
   };
 
@@ -105,8 +118,14 @@ class LocalPeer final : public net::Peer {
   [[nodiscard]] Result<core::Envelope> renew_now(const core::Envelope& envelope);
   [[nodiscard]] Result<core::Envelope> remove_now(const core::Envelope& envelope);
   [[nodiscard]] Result<net::Proof> prove_now(const net::Challenge& challenge);
+  [[nodiscard]] Result<core::OwnerId> check_inquiry(const net::ShardInquiry& inquiry, core::InquiryKind kind) const;
+  [[nodiscard]] Result<std::vector<core::Envelope>> deletions_now(const net::ShardInquiry& inquiry);
+  [[nodiscard]] Result<std::vector<net::Holding>> holdings_now(const net::ShardInquiry& inquiry);
+  void settle_by(core::Deadline when);
+  [[nodiscard]] Result<> settle(const std::vector<HeldLease>& traces);
 
   ShardStore& store_;
+  ReceiptStore& receipts_;
   core::Clock& clock_;
   const core::Signer& signer_;
   const core::NodeId id_;
@@ -114,6 +133,10 @@ class LocalPeer final : public net::Peer {
   std::function<void(core::Deadline)> deadline_listener_;
   std::atomic<bool> stopping_{false};
   mutable std::array<std::mutex, 64> shard_mutexes_;
+  // Held over making receipts of traces, so that none is made of a shard that has come again. Taken after a shard's own.
+  std::mutex settle_mutex_;
+  // When traces are settled, in the form of Deadline::raw(). At once after a start, which may have found some.
+  std::atomic<std::int64_t> settle_at_{0};
   mutable AtomicCounters counters_;
   core::TaskGroup jobs_;
 };

@@ -3,7 +3,7 @@
 // pool, its sessions to others, and, when it listens, the server for theirs. `ephfs node` is this and little else; a
 // mount has one inside it.
 //
-// Files in its directory: node.key, lock, shards/, pool, pool.lock, invitations, address.
+// Files in its directory: node.key, lock, shards/, receipts/, pool, pool.lock, invitations, address.
 #pragma once
 
 #include <functional>
@@ -12,6 +12,7 @@
 #include "core/config.hpp"
 #include "core/signing.hpp"
 #include "net/peer_server.hpp"
+#include "node/file_receipt_store.hpp"
 #include "node/file_shard_store.hpp"
 #include "node/lease_reaper.hpp"
 #include "node/pool.hpp"
@@ -72,7 +73,7 @@ class Node {
 
  private:
   Node(NodeOptions options, NodeContext context, const core::SigningSeed& seed,
-       std::unique_ptr<FileShardStore> store);
+       std::unique_ptr<FileShardStore> store, std::unique_ptr<FileReceiptStore> receipts);
   [[nodiscard]] Result<> listen();
   [[nodiscard]] awaitable<void> announce(net::Member member);
   void announce_to_all(const core::NodeId& but);
@@ -84,6 +85,7 @@ class Node {
   std::string address_;
   std::unique_ptr<net::Transport> transport_;
   std::unique_ptr<FileShardStore> store_;
+  std::unique_ptr<FileReceiptStore> receipts_;
   std::shared_ptr<LocalPeer> local_;
   std::unique_ptr<LeaseReaper> reaper_;
   std::unique_ptr<Pool> pool_;

@@ -52,14 +52,27 @@ class ShardStore {
   [[nodiscard]] virtual Result<core::MerkleTree> tree(const core::ShardId& shard) const = 0;
   /// Replaces the lease, on stable storage. not_found.
   [[nodiscard]] virtual Result<> set_lease(const HeldLease& lease) = 0;
-  /// Deletes the shard and its lease, lease last, so that an interrupted removal is finished after a restart. not_found.
+  /// Deletes the shard. Its lease stays behind as a trace of it, also over a crash, until forget() or the next put of
+  /// the same shard. not_found.
   [[nodiscard]] virtual Result<> remove(const core::ShardId& shard, RemovalSync sync) = 0;
+  /// The lease of a shard that is gone and whose trace is there.
+  [[nodiscard]] virtual std::optional<HeldLease> trace(const core::ShardId& shard) const = 0;
+  /// Shards that are gone and whose traces are there: removed, or found so or expired by opening. At most `limit`.
+  [[nodiscard]] virtual std::vector<HeldLease> traces(std::size_t limit) const = 0;
+  /// Makes the removals of these shards survive a power cut, however they were made.
+  [[nodiscard]] virtual Result<> sync_removals(const std::vector<core::ShardId>& shards) = 0;
+  /// Drops the traces of these shards. A power cut may bring them back. What has no trace is passed over.
+  [[nodiscard]] virtual Result<> forget(const std::vector<core::ShardId>& shards) = 0;
 
   /// The earliest deadline held; never when there is none. Costs O(1) or O(log n).
   [[nodiscard]] virtual core::Deadline next_deadline() const = 0;
   /// At most `limit` shards whose deadline has passed at `now`, earliest first. Costs by what it returns.
   [[nodiscard]] virtual std::vector<core::ShardId> expired(core::Instant now, std::size_t limit) const = 0;
   [[nodiscard]] virtual StoreUsage usage() const = 0;
+  /// The shards held for an owner with ids above `after`, by rising id, at most `limit`, and whether their bytes are
+  /// there. Costs by what is held.
+  [[nodiscard]] virtual std::vector<net::Holding> held_for(const core::OwnerId& owner, const core::ShardId& after,
+                                                           std::size_t limit) const = 0;
 };
 
 }  // namespace ephfs::node

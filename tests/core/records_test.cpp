@@ -275,5 +275,64 @@ TEST(Statements, OneKindNeverPassesForAnother) {
   EXPECT_EQ(open_receipt(sign_lease(some_lease(), node())).error().code, Error::not_permitted);
 }
 
+Inquiry some_inquiry() {
+  const std::vector<ShardId> shards{filled<ShardId>(0x11), filled<ShardId>(0x22)};
+  return {InquiryKind::holdings, node_id_of(node().public_key()), owner_id(), subject_of(shards)};
+}
+Puncture some_puncture() {
+  return {filled<VolumeId>(0x33), owner_id(), Instant{1'700'000'000'000}, Instant{1'700'000'060'000}};
+}
+
+TEST(Inquiry, SaysWhatWasSigned) {
+  const auto opened = open_inquiry(sign_inquiry(some_inquiry(), owner()));
+  ASSERT_TRUE(opened) << opened.error();
+  EXPECT_EQ(opened->kind, InquiryKind::holdings);
+  EXPECT_EQ(opened->node, some_inquiry().node);
+  EXPECT_EQ(opened->owner, owner_id());
+  EXPECT_EQ(opened->subject, some_inquiry().subject);
+  EXPECT_EQ(opened->subject.hex(), sha256(Bytes([] {
+    Bytes both(32, std::byte{0x11});
+    both.insert(both.end(), 32, std::byte{0x22});
+    return both;
+  }())).hex());
+}
+
+TEST(Inquiry, IsRefusedWhenAnyBitIsFlippedOrAnotherSigned) {
+  expect_refused_when_flipped(sign_inquiry(some_inquiry(), owner()), open_inquiry);
+  EXPECT_EQ(open_inquiry(sign_inquiry(some_inquiry(), node())).error().code, Error::not_permitted);
+  EXPECT_EQ(open_inquiry(sign_removal(some_removal(), owner())).error().code, Error::not_permitted);
+  auto statement = statement_of<proto::InquiryStatement>(sign_inquiry(some_inquiry(), owner()));
+  statement.set_kind(3);
+  EXPECT_EQ(open_inquiry(signed_by(owner(), "ephfs inquiry", statement)).error().code, Error::damaged);
+}
+
+TEST(Puncture, SaysWhatWasSigned) {
+  const auto opened = open_puncture(sign_puncture(some_puncture(), owner()));
+  ASSERT_TRUE(opened) << opened.error();
+  EXPECT_EQ(opened->volume, some_puncture().volume);
+  EXPECT_EQ(opened->until, some_puncture().until);
+  EXPECT_EQ(opened->at, some_puncture().at);
+}
+
+TEST(Puncture, IsRefusedWhenAnyBitIsFlippedOrItCannotBe) {
+  expect_refused_when_flipped(sign_puncture(some_puncture(), owner()), open_puncture);
+  EXPECT_EQ(open_puncture(sign_puncture(some_puncture(), node())).error().code, Error::not_permitted);
+  Puncture early = some_puncture();
+  early.at = early.until - Milliseconds{1};
+  EXPECT_EQ(open_puncture(sign_puncture(early, owner())).error().code, Error::damaged);
+}
+
+// For who trusts where it comes from: what it says, without the cost of its signature.
+TEST(Receipt, CanBeReadWithoutItsSignature) {
+  auto envelope = sign_receipt(some_receipt(), node());
+  envelope.signature.mutable_view()[0] ^= std::byte{1};
+  EXPECT_FALSE(open_receipt(envelope));
+  const auto read = read_receipt(envelope);
+  ASSERT_TRUE(read) << read.error();
+  EXPECT_EQ(read->at, some_receipt().at);
+  envelope.signer = owner().public_key();
+  EXPECT_EQ(read_receipt(envelope).error().code, Error::not_permitted);
+}
+
 }  // namespace
 }  // namespace ephfs::core

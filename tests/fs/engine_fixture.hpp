@@ -13,6 +13,7 @@
 #include "meta/sqlite_catalog.hpp"
 #include "node/local_peer.hpp"
 #include "tests/support/fake_epoch_keys.hpp"
+#include "tests/support/memory_receipt_store.hpp"
 #include "tests/support/memory_shard_store.hpp"
 #include "tests/support/seeded.hpp"
 #include "tests/support/temp_dir.hpp"
@@ -65,8 +66,9 @@ struct TestNode {
   TestNode(core::Clock& clock, core::asio::any_io_executor executor)
       : store(std::uint64_t{64} << 30U),
         signer(core::random_key()),
-        peer(store, clock, signer, std::move(executor)) {}
+        peer(store, receipts, clock, signer, std::move(executor)) {}
   ephfs::testing::MemoryShardStore store;
+  ephfs::testing::MemoryReceiptStore receipts;
   core::Signer signer;
   node::LocalPeer peer;
 };

@@ -72,10 +72,20 @@ MoodyPeer::Answer<net::NodeStatus> MoodyPeer::status(net::CallLimits limits) {
   co_return co_await peer_.status(limits);
 }
 
+MoodyPeer::Answer<std::vector<core::Envelope>> MoodyPeer::deletions(net::ShardInquiry inquiry, net::CallLimits limits) {
+  EPHFS_CO_TRY_VOID(co_await arrive(limits));
+  co_return co_await peer_.deletions(std::move(inquiry), limits);
+}
+
+MoodyPeer::Answer<std::vector<net::Holding>> MoodyPeer::holdings(net::ShardInquiry inquiry, net::CallLimits limits) {
+  EPHFS_CO_TRY_VOID(co_await arrive(limits));
+  co_return co_await peer_.holdings(std::move(inquiry), limits);
+}
+
 Machine::Machine(core::Clock& clock, core::asio::any_io_executor executor, node::ShardStore* other_store)
     : store(kMachineBytes),
       signer(core::random_key()),
-      node(other_store != nullptr ? *other_store : store, clock, signer, std::move(executor)),
+      node(other_store != nullptr ? *other_store : store, receipts, clock, signer, std::move(executor)),
       peer(clock, node) {}
 
 std::shared_ptr<net::Peer> Pool::find(const core::NodeId& id) const {

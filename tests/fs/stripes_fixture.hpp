@@ -12,6 +12,7 @@
 #include "fs/stripes.hpp"
 #include "meta/sqlite_catalog.hpp"
 #include "node/local_peer.hpp"
+#include "tests/support/memory_receipt_store.hpp"
 #include "tests/support/memory_shard_store.hpp"
 #include "tests/support/seeded.hpp"
 #include "tests/support/temp_dir.hpp"
@@ -55,6 +56,9 @@ class MoodyPeer final : public net::Peer {
   [[nodiscard]] Answer<core::Envelope> remove(core::Envelope removal, net::CallLimits limits) override;
   [[nodiscard]] Answer<net::Proof> prove(net::Challenge challenge, net::CallLimits limits) override;
   [[nodiscard]] Answer<net::NodeStatus> status(net::CallLimits limits) override;
+  [[nodiscard]] Answer<std::vector<core::Envelope>> deletions(net::ShardInquiry inquiry,
+                                                              net::CallLimits limits) override;
+  [[nodiscard]] Answer<std::vector<net::Holding>> holdings(net::ShardInquiry inquiry, net::CallLimits limits) override;
 
  private:
   [[nodiscard]] core::awaitable<Result<>> arrive(net::CallLimits limits);
@@ -67,6 +71,7 @@ class MoodyPeer final : public net::Peer {
 struct Machine {
   Machine(core::Clock& clock, core::asio::any_io_executor executor, node::ShardStore* other_store);
   ephfs::testing::MemoryShardStore store;
+  ephfs::testing::MemoryReceiptStore receipts;
   core::Signer signer;
   node::LocalPeer node;
   MoodyPeer peer;

@@ -395,6 +395,17 @@ class LyingPeer final : public Peer {
   [[nodiscard]] awaitable<Result<NodeStatus>> status(CallLimits limits) override {
     return inner_.status(std::move(limits));
   }
+  [[nodiscard]] awaitable<Result<std::vector<core::Envelope>>> deletions(ShardInquiry inquiry,
+                                                                         CallLimits limits) override {
+    EPHFS_CO_TRY(auto receipts, co_await inner_.deletions(std::move(inquiry), std::move(limits)));
+    if (bend_receipt_) {
+      for (auto& receipt : receipts) receipt = bend_receipt_(std::move(receipt));
+    }
+    co_return receipts;
+  }
+  [[nodiscard]] awaitable<Result<std::vector<Holding>>> holdings(ShardInquiry inquiry, CallLimits limits) override {
+    return inner_.holdings(std::move(inquiry), std::move(limits));
+  }
 
  private:
   FakePeer& inner_;
@@ -497,6 +508,27 @@ TEST_F(LyingNodeTest, AReceiptThatIsNoneIsAProtocolError) {
     return core::sign_receipt(receipt, owner_);
   });
   EXPECT_EQ(code_of(store()), Error::protocol);
+}
+
+TEST_F(LyingNodeTest, ADeletionReceiptThatIsNoneIsAProtocolError) {
+  const auto ask = [this] {
+    core::Inquiry asked;
+    asked.node = node_id_.id;
+    asked.owner = ephfs::testing::owner_id_of(owner_);
+    asked.subject = core::subject_of(std::vector{shard_.id});
+    ShardInquiry inquiry{core::sign_inquiry(asked, owner_), {shard_.id}};
+    return *clock_.run(peer_->deletions(std::move(inquiry), limits()));
+  };
+  ASSERT_TRUE(store());
+  clock_.run_for(2min);
+  const auto good = ask();
+  ASSERT_TRUE(good) << good.error();
+  EXPECT_EQ(good->size(), 1U);
+  serve({}, {}, [](core::Envelope receipt) {
+    receipt.signature.mutable_view()[0] ^= std::byte{1};
+    return receipt;
+  });
+  EXPECT_EQ(code_of(ask()), Error::protocol);
 }
 
 }  // namespace

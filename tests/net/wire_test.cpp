@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/little_endian.hpp"
 #include "net/messages.pb.h"
 #include "tests/support/sample_shard.hpp"
 
@@ -85,6 +86,16 @@ TEST(WireTest, ReadsBackWhatItWrote) {
     EXPECT_EQ(proven->leaves[i].path, proof.leaves[i].path);
   }
 
+  const ShardInquiry inquiry{envelope, {shard.id, example_shard()}};
+  const auto question = unpack_inquiry(pack_inquiry(MessageKind::deletions, inquiry));
+  ASSERT_TRUE(question) << question.error();
+  EXPECT_EQ(question->order, envelope);
+  EXPECT_EQ(question->shards, inquiry.shards);
+  EXPECT_EQ(*unpack_receipts(pack_receipts({envelope, envelope})), (std::vector{envelope, envelope}));
+  const std::vector<Holding> holdings{{example_shard(), 7, 8, core::Deadline(core::Instant{9}), false},
+                                      {*core::ShardId::from_hex(std::string(64, 'f')), 1, 0, core::Deadline::never(), true}};
+  EXPECT_EQ(*unpack_holdings(pack_holdings(holdings)), holdings);
+
   const NodeStatus status{core::node_id_of(owner.public_key()), 1, 2, 3, core::Instant{4}};
   const auto told = unpack_status(pack_status(status));
   ASSERT_TRUE(told);
@@ -139,6 +150,53 @@ TEST(WireTest, RefusesWhatIsOutOfBounds) {
   with_shard.payload = with_shard.payload.slice(0, 10);
   EXPECT_EQ(unpack_store(with_shard).error().code, Error::protocol) << "no envelope";
 
+  pb::ShardInquiry question;
+  question.set_order("none");
+  Message asked = message(MessageKind::deletions, question);
+  asked.payload = core::SharedBytes(core::Buffer(32));
+  EXPECT_EQ(unpack_inquiry(asked).error().code, Error::protocol) << "no envelope";
+  Random random;
+  const auto owner = ephfs::testing::make_signer(random);
+  core::Inquiry signed_one;
+  signed_one.node = core::node_id_of(owner.public_key());
+  signed_one.owner = ephfs::testing::owner_id_of(owner);
+  signed_one.subject = core::subject_of({});
+  question.set_order(std::string(core::as_text(core::sign_inquiry(signed_one, owner).serialize())));
+  asked = message(MessageKind::deletions, question);
+  EXPECT_EQ(unpack_inquiry(asked).error().code, Error::invalid_argument) << "about nothing";
+  asked.payload = core::SharedBytes(core::Buffer(33));
+  EXPECT_EQ(unpack_inquiry(asked).error().code, Error::protocol) << "half an id";
+  asked.payload = core::SharedBytes(core::Buffer((kInquiryShardsMax + 1) * 32));
+  EXPECT_EQ(unpack_inquiry(asked).error().code, Error::protocol) << "too many";
+
+  const auto payload = [](const auto& list) {
+    const std::string text = list.SerializeAsString();
+    return Message{MessageKind::reply, {}, core::SharedBytes::copy_of(core::as_bytes(text))};
+  };
+  pb::ReceiptList receipts;
+  receipts.add_receipts("none");
+  EXPECT_EQ(unpack_receipts(payload(receipts)).error().code, Error::protocol);
+  pb::HoldingList list;
+  auto* holding = list.add_holdings();
+  holding->set_shard(std::string(32, 'b'));
+  EXPECT_EQ(unpack_holdings(payload(list)).error().code, Error::protocol) << "an empty shard";
+  holding->set_bytes(1);
+  EXPECT_TRUE(unpack_holdings(payload(list)));
+  holding->set_deadline_ms(-1);
+  EXPECT_EQ(unpack_holdings(payload(list)).error().code, Error::protocol);
+  holding->set_deadline_ms(5);
+  *list.add_holdings() = list.holdings(0);
+  EXPECT_EQ(unpack_holdings(payload(list)).error().code, Error::protocol) << "twice the same";
+  list.Clear();
+  for (std::size_t i = 0; i <= kHoldingsMax; ++i) {
+    core::ShardId id;
+    core::store_le(id.mutable_view(), static_cast<std::uint16_t>((i & 0xffU) << 8U | i >> 8U));
+    auto* entry = list.add_holdings();
+    entry->set_shard(id.text());
+    entry->set_bytes(1);
+  }
+  EXPECT_EQ(unpack_holdings(payload(list)).error().code, Error::protocol) << "too many";
+
   pb::Failure failure;
   failure.set_code("out_of_cheese");
   failure.set_detail(std::string(10'000, '\x1b'));
@@ -159,7 +217,7 @@ TEST(WireTest, SurvivesNoise) {
   const Challenge challenge{example_shard(), {}, {0, 1}};
   std::vector<Message> seeds{pack_hello(hello), pack_fetch(request), pack_challenge(challenge),
                              pack_join({random.bytes(kJoinSecretBytes), "a:1"}), pack_members(hello.members),
-                             pack_status({})};
+                             pack_status({}), pack_holdings({{example_shard(), 7, 8, {}, true}})};
   ShardRange range;
   range.bytes = core::SharedBytes::copy_of(random.bytes(4096));
   range.shard_bytes = 100'000;
@@ -185,6 +243,9 @@ TEST(WireTest, SurvivesNoise) {
     (void)unpack_join(message);
     (void)unpack_join_reply(message);
     (void)unpack_members(message);
+    (void)unpack_inquiry(message);
+    (void)unpack_receipts(message);
+    (void)unpack_holdings(message);
     (void)unpack_proof(message, challenge);
     if (const auto got = unpack_range(message, request)) {
       EXPECT_EQ(got->offset, 0U);

@@ -83,7 +83,7 @@ class KilledStore : public ::testing::Test {
       ASSERT_TRUE(got) << got.error();
       EXPECT_TRUE(std::ranges::equal(got->bytes.view(), shards_[i].source.bytes.view()));
     }
-    EXPECT_EQ(shard_files(directory_.path()).size(), 2 * store->usage().shards);
+    EXPECT_EQ(shard_files(directory_.path()).size(), 2 * store->usage().shards + store->traces(2 * kShards).size());
   }
 
   const TempDir directory_;

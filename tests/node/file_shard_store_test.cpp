@@ -96,8 +96,11 @@ TEST_F(FileShardStoreTest, CleansUpWhatACrashLeft) {
   reopen();
   EXPECT_EQ(store_->usage().shards, 1U);
   expect_whole(shards[5]);
-  EXPECT_THAT(shard_files(directory_.path()),
-              ::testing::UnorderedElementsAre(shard_path(shards[5]), lease_path(shards[5])));
+  EXPECT_THAT(shard_files(directory_.path()), ::testing::UnorderedElementsAre(shard_path(shards[5]), lease_path(shards[5]),
+                                                                              lease_path(shards[4])));
+  const auto traces = store_->traces(10);
+  ASSERT_EQ(traces.size(), 1U) << "of the removal";
+  EXPECT_EQ(traces[0].lease.shard, shards[4].id);
   for (int i = 0; i < 5; ++i) {
     EXPECT_TRUE(put(shards[static_cast<std::size_t>(i)]));
     expect_whole(shards[static_cast<std::size_t>(i)]);

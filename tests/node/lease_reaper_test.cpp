@@ -34,7 +34,8 @@ class LeaseReaperTest : public ::testing::Test {
   core::Signer node_ = make_signer(random_);
   core::Signer owner_ = make_signer(random_);
   MemoryShardStore store_{kSampleCapacity};
-  LocalPeer peer_{store_, clock_, node_, context_.get_executor()};
+  MemoryReceiptStore receipts_;
+  LocalPeer peer_{store_, receipts_, clock_, node_, context_.get_executor()};
   LeaseReaper reaper_{peer_, clock_, context_.get_executor(), context_.get_executor()};
 };
 
@@ -92,6 +93,51 @@ TEST_F(LeaseReaperTest, DeletesManyAtOnce) {
   EXPECT_EQ(store_.usage().shards, 300U);
   clock_.run_for(1s);
   EXPECT_EQ(store_.usage().shards, 0U);
+}
+
+TEST_F(LeaseReaperTest, SignsAReceiptForEachShardThatIsGone) {
+  reaper_.start();
+  const SampleShard expired = stored(1s);
+  const SampleShard removed = stored(1h);
+  const core::Removal order{removed.id, peer_.id(), owner_id_of(owner_), 9};
+  ASSERT_TRUE(*clock_.run(peer_.remove(core::sign_removal(order, owner_), limits())));
+  EXPECT_EQ(receipts_.size(), 0U) << "not at once, but together with others";
+  clock_.run_for(2s);
+  for (const auto* shard : {&expired, &removed}) {
+    const auto receipt = receipts_.find(shard->id).value();
+    ASSERT_TRUE(receipt);
+    EXPECT_EQ(core::open_receipt(*receipt)->kind, core::ReceiptKind::deleted);
+  }
+  EXPECT_TRUE(store_.traces(10).empty());
+}
+
+// The receipt comes after the removal is sure, and the trace goes after the receipt is.
+TEST_F(LeaseReaperTest, MakesReceiptsAgainAfterAnyFailure) {
+  std::vector<SampleShard> shards;
+  for (int i = 0; i < 5; ++i) shards.push_back(stored(1s));
+  clock_.run_for(1s);
+  receipts_.set_failing(true);
+  ::testing::internal::CaptureStderr();
+  reaper_.start();
+  clock_.run_for(1s);
+  EXPECT_EQ(store_.usage().shards, 0U) << "they go at their deadline all the same";
+  EXPECT_EQ(store_.traces(10).size(), 5U);
+  receipts_.set_failing(false);
+  store_.fail_operation(2, MemoryShardStore::Fault::once);  // forgetting
+  clock_.run_for(11s);
+  (void)::testing::internal::GetCapturedStderr();
+  EXPECT_EQ(receipts_.size(), 5U);
+  EXPECT_TRUE(store_.traces(10).empty());
+}
+
+TEST_F(LeaseReaperTest, MakesReceiptsOfWhatARestartFinds) {
+  const SampleShard shard = stored(1s);
+  clock_.run_for(1s);
+  store_.crash(clock_.now());
+  EXPECT_FALSE(holds(shard));
+  reaper_.start();
+  clock_.settle();
+  EXPECT_TRUE(receipts_.find(shard.id).value());
 }
 
 TEST_F(LeaseReaperTest, NoticesWithinAMinuteThatTheWallClockWasSet) {

@@ -64,7 +64,8 @@ class LocalPeerTest : public ::testing::Test {
   core::Signer owner_ = make_signer(random_);
   core::Signer stranger_ = make_signer(random_);
   MemoryShardStore store_{kSampleCapacity};
-  LocalPeer peer_{store_, clock_, node_, context_.get_executor()};
+  MemoryReceiptStore receipts_;
+  LocalPeer peer_{store_, receipts_, clock_, node_, context_.get_executor()};
   SampleShard shard_ = make_shard(random_, 10'000);
 };
 
@@ -243,7 +244,7 @@ TEST_F(LocalPeerTest, EndsByItsLimits) {
 
 TEST_F(LocalPeerTest, EndsByItsLimitsWhenTheDiskHangs) {
   core::asio::io_context disk;  // runs nothing until it is told to
-  LocalPeer peer(store_, clock_, node_, disk.get_executor());
+  LocalPeer peer(store_, receipts_, clock_, node_, disk.get_executor());
   const net::FetchRequest request{.shard = shard_.id, .offset = 0, .length = 1, .with_proof = false};
   const core::Boottime before = clock_.boot_now();
   EXPECT_EQ(code_of(*clock_.run(peer.fetch(request, limits(250ms)))), core::Error::timed_out);

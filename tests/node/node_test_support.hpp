@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "node/file_shard_store.hpp"
+#include "tests/support/memory_receipt_store.hpp"
 #include "tests/support/memory_shard_store.hpp"
 #include "tests/support/sample_shard.hpp"
 #include "tests/support/temp_dir.hpp"
@@ -16,6 +17,7 @@ using ephfs::testing::make_held;
 using ephfs::testing::make_lease;
 using ephfs::testing::make_shard;
 using ephfs::testing::make_signer;
+using ephfs::testing::MemoryReceiptStore;
 using ephfs::testing::MemoryShardStore;
 using ephfs::testing::owner_id_of;
 using ephfs::testing::Random;

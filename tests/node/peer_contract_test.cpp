@@ -2,6 +2,8 @@
 // The contract of every Peer, held by a node in this process: over a store in memory, and over files.
 #include "tests/support/peer_contract.hpp"
 
+#include "node/file_receipt_store.hpp"
+#include "node/lease_reaper.hpp"
 #include "node/local_peer.hpp"
 #include "tests/node/node_test_support.hpp"
 #include "tests/support/virtual_clock.hpp"
@@ -11,8 +13,16 @@ namespace {
 
 class LocalSubject : public ephfs::testing::PeerSubject {
  public:
-  explicit LocalSubject(ShardStore& store)
-      : signer_(make_signer(random_)), peer_(store, clock_, signer_, context_.get_executor()) {}
+  LocalSubject(ShardStore& store, ReceiptStore& receipts)
+      : signer_(make_signer(random_)),
+        peer_(store, receipts, clock_, signer_, context_.get_executor()),
+        reaper_(peer_, clock_, context_.get_executor(), context_.get_executor()) {
+    reaper_.start();
+  }
+  ~LocalSubject() override {
+    EXPECT_TRUE(clock_.run(reaper_.stop()));
+    EXPECT_TRUE(clock_.run(peer_.stop()));
+  }
 
   net::Peer& peer() override { return peer_; }
   core::Clock& clock() override { return clock_; }
@@ -26,15 +36,17 @@ class LocalSubject : public ephfs::testing::PeerSubject {
   Random random_;
   core::Signer signer_;
   LocalPeer peer_;
+  LeaseReaper reaper_;
 };
 
 /// What the subject's store is made from comes before the subject itself.
 struct InMemory {
   MemoryShardStore memory{ephfs::testing::kContractCapacity};
+  MemoryReceiptStore receipts;
 };
 class MemoryPeerSubject final : private InMemory, public LocalSubject {
  public:
-  MemoryPeerSubject() : LocalSubject(memory) {}
+  MemoryPeerSubject() : LocalSubject(memory, receipts) {}
   void damage(const core::ShardId& shard) override { ASSERT_TRUE(memory.flip_byte(shard, 0)); }
 };
 
@@ -42,10 +54,11 @@ struct OnDisk {
   TempDir directory;
   std::unique_ptr<FileShardStore> files =
       open_file_shard_store(directory.path(), ephfs::testing::kContractCapacity, core::Instant{0}).value();
+  std::unique_ptr<FileReceiptStore> receipts = FileReceiptStore::open(directory.path(), core::Instant{0}).value();
 };
 class FilePeerSubject final : private OnDisk, public LocalSubject {
  public:
-  FilePeerSubject() : LocalSubject(*files) {}
+  FilePeerSubject() : LocalSubject(*files, *receipts) {}
   void damage(const core::ShardId& shard) override { flip_byte_in_file(shard_file(directory.path(), shard), 0); }
 };
 

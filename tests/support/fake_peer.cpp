@@ -2,6 +2,7 @@
 #include "tests/support/fake_peer.hpp"
 
 #include <algorithm>
+#include <set>
 
 namespace ephfs::testing {
 
@@ -111,11 +112,25 @@ Result<FakePeer::Held*> FakePeer::live(const core::ShardId& shard) {
   const auto found = held_.find(shard);
   if (found == held_.end()) return fail(Error::not_found, "shard " + shard.hex());
   if (found->second.lease.deadline.passed(now())) {
-    used_ -= found->second.bytes.size();
-    held_.erase(found);
+    drop(shard);
     return fail(Error::not_found, "shard " + shard.hex());
   }
   return &found->second;
+}
+
+void FakePeer::drop(const core::ShardId& shard) {
+  const auto found = held_.find(shard);
+  deleted_.insert_or_assign(shard, sign(core::ReceiptKind::deleted, found->second.lease));
+  used_ -= found->second.bytes.size();
+  held_.erase(found);
+}
+
+void FakePeer::drop_expired() {
+  std::vector<core::ShardId> gone;
+  for (const auto& [shard, held] : held_) {
+    if (held.lease.deadline.passed(now())) gone.push_back(shard);
+  }
+  for (const auto& shard : gone) drop(shard);
 }
 
 core::Envelope FakePeer::sign(core::ReceiptKind kind, const core::Lease& lease) const {
@@ -174,6 +189,57 @@ FakePeer::Answer<net::NodeStatus> FakePeer::status(net::CallLimits limits) {
   co_return net::NodeStatus{id_, capacity_, used_, held_.size(), now()};
 }
 
+FakePeer::Answer<std::vector<core::Envelope>> FakePeer::deletions(net::ShardInquiry inquiry, net::CallLimits limits) {
+  const auto begun = co_await begin(limits);
+  auto result = begun ? deletions_now(inquiry) : Result<std::vector<core::Envelope>>(begun.error());
+  end();
+  co_return result;
+}
+
+FakePeer::Answer<std::vector<net::Holding>> FakePeer::holdings(net::ShardInquiry inquiry, net::CallLimits limits) {
+  const auto begun = co_await begin(limits);
+  auto result = begun ? holdings_now(inquiry) : Result<std::vector<net::Holding>>(begun.error());
+  end();
+  co_return result;
+}
+
+Result<core::OwnerId> FakePeer::owner_asking(const net::ShardInquiry& inquiry, core::InquiryKind kind) const {
+  if (inquiry.shards.empty() || inquiry.shards.size() > net::kInquiryShardsMax) {
+    return fail(Error::invalid_argument, "a question");
+  }
+  EPHFS_TRY(const core::Inquiry asked, core::open_inquiry(inquiry.order));
+  if (asked.node != id_ || asked.kind != kind || asked.subject != core::subject_of(inquiry.shards)) {
+    return fail(Error::not_permitted, "another question");
+  }
+  return asked.owner;
+}
+
+Result<std::vector<core::Envelope>> FakePeer::deletions_now(const net::ShardInquiry& inquiry) {
+  const std::lock_guard lock(mutex_);
+  EPHFS_TRY(const auto owner, owner_asking(inquiry, core::InquiryKind::deletions));
+  drop_expired();
+  std::vector<core::Envelope> receipts;
+  for (const auto& shard : std::set<core::ShardId>(inquiry.shards.begin(), inquiry.shards.end())) {
+    const auto found = deleted_.find(shard);
+    if (found == deleted_.end()) continue;
+    EPHFS_TRY(const auto receipt, core::read_receipt(found->second));
+    if (receipt.owner == owner) receipts.push_back(found->second);
+  }
+  return receipts;
+}
+
+Result<std::vector<net::Holding>> FakePeer::holdings_now(const net::ShardInquiry& inquiry) {
+  const std::lock_guard lock(mutex_);
+  EPHFS_TRY(const auto owner, owner_asking(inquiry, core::InquiryKind::holdings));
+  if (inquiry.shards.size() != 1) return fail(Error::invalid_argument, "a question");
+  std::vector<net::Holding> holdings;
+  for (const auto& [shard, held] : held_) {
+    if (shard <= inquiry.shards.front() || held.lease.owner != owner || holdings.size() == net::kHoldingsMax) continue;
+    holdings.push_back({shard, held.lease.bytes, held.lease.serial, held.lease.deadline, true});
+  }
+  return holdings;
+}
+
 Result<core::Envelope> FakePeer::store_now(const core::Envelope& envelope, const net::ShardSource& shard) {
   const std::lock_guard lock(mutex_);
   EPHFS_TRY(const core::Lease lease, core::open_lease(envelope));
@@ -230,10 +296,8 @@ Result<core::Envelope> FakePeer::remove_now(const core::Envelope& envelope) {
   EPHFS_TRY(const Held* held, live(removal.shard));
   if (held->lease.owner != removal.owner) return fail(Error::not_permitted, "another owner's shard");
   if (removal.serial < held->lease.serial) return fail(Error::not_permitted, "an older removal");
-  auto receipt = sign(core::ReceiptKind::deleted, held->lease);
-  used_ -= held->bytes.size();
-  held_.erase(removal.shard);
-  return receipt;
+  drop(removal.shard);
+  return deleted_.at(removal.shard);
 }
 
 Result<net::Proof> FakePeer::prove_now(const net::Challenge& challenge) {

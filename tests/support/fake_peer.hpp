@@ -51,6 +51,9 @@ class FakePeer final : public net::Peer {
   [[nodiscard]] Answer<core::Envelope> remove(core::Envelope removal, net::CallLimits limits) override;
   [[nodiscard]] Answer<net::Proof> prove(net::Challenge challenge, net::CallLimits limits) override;
   [[nodiscard]] Answer<net::NodeStatus> status(net::CallLimits limits) override;
+  [[nodiscard]] Answer<std::vector<core::Envelope>> deletions(net::ShardInquiry inquiry,
+                                                              net::CallLimits limits) override;
+  [[nodiscard]] Answer<std::vector<net::Holding>> holdings(net::ShardInquiry inquiry, net::CallLimits limits) override;
 
  private:
   struct Held {
@@ -68,6 +71,11 @@ class FakePeer final : public net::Peer {
   core::Result<net::ShardRange> fetch_now(const net::FetchRequest& request);
   core::Result<core::Envelope> renew_now(const core::Envelope& envelope);
   core::Result<core::Envelope> remove_now(const core::Envelope& envelope);
+  core::Result<core::OwnerId> owner_asking(const net::ShardInquiry& inquiry, core::InquiryKind kind) const;
+  core::Result<std::vector<core::Envelope>> deletions_now(const net::ShardInquiry& inquiry);
+  core::Result<std::vector<net::Holding>> holdings_now(const net::ShardInquiry& inquiry);
+  void drop(const core::ShardId& shard);
+  void drop_expired();
   core::Result<net::Proof> prove_now(const net::Challenge& challenge);
 
   core::Clock& clock_;
@@ -82,6 +90,7 @@ class FakePeer final : public net::Peer {
   std::deque<core::Failure> failures_;
   std::uint64_t used_ = 0;
   std::map<core::ShardId, Held> held_;
+  std::map<core::ShardId, core::Envelope> deleted_;
   std::size_t calls_ = 0;
   std::size_t now_ = 0;
   std::size_t at_once_ = 0;

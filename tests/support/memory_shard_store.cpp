@@ -27,6 +27,7 @@ Result<> MemoryShardStore::put(const node::HeldLease& lease, const net::ShardSou
     return fail(Error::no_space, "the capacity of a store in memory");
   }
   removed_lazily_.erase(lease.lease.shard);
+  traces_.erase(lease.lease.shard);
   insert_locked(lease.lease.shard, {lease, shard.bytes, tree});
   return {};
 }
@@ -42,7 +43,9 @@ Result<net::ShardRange> MemoryShardStore::get(const net::FetchRequest& request) 
   const std::lock_guard lock(mutex_);
   EPHFS_TRY_VOID(count_locked("get"));
   const auto found = items_.find(request.shard);
-  if (found == items_.end()) return fail(Error::not_found, request.shard.hex());
+  if (found == items_.end() || without_bytes_.contains(request.shard)) {
+    return fail(Error::not_found, request.shard.hex());
+  }
   const Item& item = found->second;
   const std::uint64_t bytes = item.bytes.size();
   if (request.length == 0 || request.offset >= bytes || request.length > bytes - request.offset) {
@@ -89,8 +92,57 @@ Result<> MemoryShardStore::remove(const core::ShardId& shard, node::RemovalSync 
   const auto item = items_.find(shard);
   if (item == items_.end()) return fail(Error::not_found, shard.hex());
   if (sync == node::RemovalSync::lazy) removed_lazily_.insert_or_assign(shard, item->second);
+  traces_.insert_or_assign(shard, item->second.lease);
   erase_locked(shard);
   return {};
+}
+
+std::optional<node::HeldLease> MemoryShardStore::trace(const core::ShardId& shard) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = traces_.find(shard);
+  return found == traces_.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::vector<node::HeldLease> MemoryShardStore::traces(std::size_t limit) const {
+  const std::lock_guard lock(mutex_);
+  std::vector<node::HeldLease> traces;
+  for (const auto& [shard, lease] : traces_) {
+    if (traces.size() < limit) traces.push_back(lease);
+  }
+  return traces;
+}
+
+Result<> MemoryShardStore::sync_removals(const std::vector<core::ShardId>& shards) {
+  const std::lock_guard lock(mutex_);
+  EPHFS_TRY_VOID(count_locked("sync_removals"));
+  for (const auto& shard : shards) removed_lazily_.erase(shard);
+  return {};
+}
+
+Result<> MemoryShardStore::forget(const std::vector<core::ShardId>& shards) {
+  const std::lock_guard lock(mutex_);
+  EPHFS_TRY_VOID(count_locked("forget"));
+  for (const auto& shard : shards) traces_.erase(shard);
+  return {};
+}
+
+std::vector<net::Holding> MemoryShardStore::held_for(const core::OwnerId& owner, const core::ShardId& after,
+                                                     std::size_t limit) const {
+  const std::lock_guard lock(mutex_);
+  std::vector<net::Holding> holdings;
+  for (auto item = items_.upper_bound(after); item != items_.end() && holdings.size() < limit; ++item) {
+    const core::Lease& lease = item->second.lease.lease;
+    if (lease.owner != owner) continue;
+    holdings.push_back({item->first, lease.bytes, lease.serial, lease.deadline, !without_bytes_.contains(item->first)});
+  }
+  return holdings;
+}
+
+bool MemoryShardStore::lose_bytes(const core::ShardId& shard) {
+  const std::lock_guard lock(mutex_);
+  if (!items_.contains(shard)) return false;
+  without_bytes_.insert(shard);
+  return true;
 }
 
 core::Deadline MemoryShardStore::next_deadline() const {
@@ -148,6 +200,7 @@ bool MemoryShardStore::flip_byte(const core::ShardId& shard, std::uint64_t offse
 void MemoryShardStore::crash(core::Instant reopened) {
   const std::lock_guard lock(mutex_);
   for (auto& [shard, item] : removed_lazily_) {
+    traces_.erase(shard);
     if (!items_.contains(shard)) insert_locked(shard, std::move(item));
   }
   removed_lazily_.clear();
@@ -155,7 +208,10 @@ void MemoryShardStore::crash(core::Instant reopened) {
   for (const auto& [shard, item] : items_) {
     if (item.lease.lease.deadline.passed(reopened)) gone.push_back(shard);
   }
-  for (const auto& shard : gone) erase_locked(shard);
+  for (const auto& shard : gone) {
+    traces_.insert_or_assign(shard, items_.at(shard).lease);
+    erase_locked(shard);
+  }
 }
 
 std::vector<node::HeldLease> MemoryShardStore::all() const {
@@ -176,6 +232,7 @@ void MemoryShardStore::erase_locked(const core::ShardId& shard) {
   used_ -= item->second.lease.lease.bytes;
   by_deadline_.erase({item->second.lease.lease.deadline, shard});
   items_.erase(item);
+  without_bytes_.erase(shard);
 }
 
 }  // namespace ephfs::testing

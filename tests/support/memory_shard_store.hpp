@@ -22,13 +22,19 @@ class MemoryShardStore final : public node::ShardStore {
   [[nodiscard]] core::Result<core::MerkleTree> tree(const core::ShardId& shard) const override;
   [[nodiscard]] core::Result<> set_lease(const node::HeldLease& lease) override;
   [[nodiscard]] core::Result<> remove(const core::ShardId& shard, node::RemovalSync sync) override;
+  [[nodiscard]] std::optional<node::HeldLease> trace(const core::ShardId& shard) const override;
+  [[nodiscard]] std::vector<node::HeldLease> traces(std::size_t limit) const override;
+  [[nodiscard]] core::Result<> sync_removals(const std::vector<core::ShardId>& shards) override;
+  [[nodiscard]] core::Result<> forget(const std::vector<core::ShardId>& shards) override;
   [[nodiscard]] core::Deadline next_deadline() const override;
   [[nodiscard]] std::vector<core::ShardId> expired(core::Instant now, std::size_t limit) const override;
   [[nodiscard]] node::StoreUsage usage() const override;
+  [[nodiscard]] std::vector<net::Holding> held_for(const core::OwnerId& owner, const core::ShardId& after,
+                                                   std::size_t limit) const override;
 
   enum class Fault { once, from_then_on };
   /// The `nth` operation from now (1 is the next) fails with `code` and without effect, once or with all that follow.
-  /// Operations are put, get, tree, set_lease and remove.
+  /// Operations are put, get, tree, set_lease, remove, sync_removals and forget.
   void fail_operation(std::uint64_t nth, Fault fault, core::Error code = core::Error::io);
   void stop_failing();
   /// How many operations there were.
@@ -37,6 +43,8 @@ class MemoryShardStore final : public node::ShardStore {
   void set_full(bool full);
   /// Inverts a byte of a held shard; false when it is not held or shorter.
   bool flip_byte(const core::ShardId& shard, std::uint64_t offset);
+  /// The bytes of a held shard vanish, and its lease stays; false when it is not held.
+  bool lose_bytes(const core::ShardId& shard);
   /// Power fails and the store is opened again at `reopened`: what was put and leased is all there, what was removed
   /// lazily is back unless its deadline has passed, as the sweep of a real opening sees to.
   void crash(core::Instant reopened);
@@ -59,6 +67,8 @@ class MemoryShardStore final : public node::ShardStore {
   bool full_ = false;
   std::map<core::ShardId, Item> items_;
   std::map<core::ShardId, Item> removed_lazily_;
+  std::map<core::ShardId, node::HeldLease> traces_;
+  std::set<core::ShardId> without_bytes_;
   std::set<std::pair<core::Deadline, core::ShardId>> by_deadline_;
   mutable std::uint64_t operations_ = 0;
   mutable std::optional<std::uint64_t> fail_at_;

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <map>
 
 #include "core/clock.hpp"
 #include "net/peer.hpp"
@@ -81,6 +82,22 @@ class PeerContract : public ::testing::TestWithParam<PeerMaker> {
     core::Hash nonce;
     random_.fill(nonce.mutable_view());
     return run(peer().prove({shard.id, nonce, std::move(leaves)}, limits()));
+  }
+  net::ShardInquiry inquiry(core::InquiryKind kind, std::vector<core::ShardId> shards, const core::Signer& signer) {
+    core::Inquiry asked;
+    asked.kind = kind;
+    asked.node = peer().id();
+    asked.owner = owner_id_of(signer);
+    asked.subject = core::subject_of(shards);
+    return {core::sign_inquiry(asked, signer), std::move(shards)};
+  }
+  Outcome<std::vector<core::Envelope>> deletions(std::vector<core::ShardId> shards, const core::Signer& signer) {
+    auto asked = inquiry(core::InquiryKind::deletions, std::move(shards), signer);
+    return run(peer().deletions(std::move(asked), limits()));
+  }
+  Outcome<std::vector<net::Holding>> holdings(const core::ShardId& after, const core::Signer& signer) {
+    auto asked = inquiry(core::InquiryKind::holdings, {after}, signer);
+    return run(peer().holdings(std::move(asked), limits()));
   }
   net::NodeStatus status() {
     const auto status = run(peer().status(limits()));
@@ -269,6 +286,94 @@ TEST_P(PeerContract, ProvesThatItHoldsTheLeaves) {
   expect_code(prove(shard_, std::vector<std::uint32_t>(net::kChallengeLeavesMax + 1, 0)),
               core::Error::invalid_argument);
   EXPECT_TRUE(prove(shard_, std::vector<std::uint32_t>(net::kChallengeLeavesMax, 10)));
+}
+
+TEST_P(PeerContract, RefusesToExtendALeaseLateOrForAnother) {
+  const core::Lease first = lease(shard_, 1, core::Milliseconds{5000});
+  ASSERT_TRUE(store(first, shard_, owner_));
+  core::Lease theirs = lease(shard_, 2, std::chrono::minutes(9));
+  expect_code(renew(theirs, stranger_), core::Error::not_permitted);  // names the owner, and another signs
+  theirs.owner = owner_id_of(stranger_);
+  expect_code(renew(theirs, stranger_), core::Error::not_permitted);
+  // Signed while there was time, and there too late.
+  const core::Lease late = lease(shard_, 3, std::chrono::minutes(9));
+  subject_->pass_time(core::Milliseconds{5000});
+  expect_code(renew(late, owner_), core::Error::not_found);
+  expect_code(fetch(shard_, 0, 1), core::Error::not_found);
+}
+
+TEST_P(PeerContract, KeepsReceiptsOfWhatItDeleted) {
+  const SampleShard expiring = make_shard(random_, 5000);
+  const core::Lease short_one = lease(expiring, 1, core::Milliseconds{5000});
+  const core::Lease removed = lease(shard_, 1);
+  ASSERT_TRUE(store(short_one, expiring, owner_));
+  ASSERT_TRUE(store(removed, shard_, owner_));
+  const SampleShard unknown = make_shard(random_, 10);
+  const auto before = deletions({expiring.id, shard_.id, unknown.id}, owner_);
+  ASSERT_TRUE(before) << before.error();
+  EXPECT_TRUE(before->empty());
+
+  ASSERT_TRUE(remove(shard_, owner_));
+  subject_->pass_time(std::chrono::seconds(10));
+  const auto kept = deletions({expiring.id, shard_.id, unknown.id, expiring.id}, owner_);
+  ASSERT_TRUE(kept) << kept.error();
+  ASSERT_EQ(kept->size(), 2U);
+  for (const auto& envelope : *kept) {
+    const auto receipt = core::open_receipt(envelope);
+    ASSERT_TRUE(receipt) << receipt.error();
+    expect_receipt(envelope, core::ReceiptKind::deleted, receipt->shard == shard_.id ? removed : short_one);
+    EXPECT_LE(receipt->at, subject_->node_now());
+    EXPECT_EQ(receipt->deadline.passed(receipt->at), receipt->shard == expiring.id);
+  }
+  const auto theirs = deletions({expiring.id, shard_.id}, stranger_);
+  ASSERT_TRUE(theirs) << theirs.error();
+  EXPECT_TRUE(theirs->empty()) << "receipts are for the owner";
+}
+
+TEST_P(PeerContract, TellsAnOwnerWhatItHoldsForHim) {
+  std::map<core::ShardId, core::Lease> held;
+  for (std::uint64_t i = 0; i < 5; ++i) {
+    const SampleShard shard = make_shard(random_, 1000 + i);
+    held[shard.id] = lease(shard, 7 + i);
+    ASSERT_TRUE(store(held[shard.id], shard, owner_));
+  }
+  core::Lease theirs = lease(shard_);
+  theirs.owner = owner_id_of(stranger_);
+  ASSERT_TRUE(store(theirs, shard_, stranger_));
+  core::ShardId after;
+  for (auto from = held.begin(); from != held.end(); after = from->first, ++from) {
+    const auto told = holdings(after, owner_);
+    ASSERT_TRUE(told) << told.error();
+    auto expected = from;
+    for (const auto& holding : *told) {
+      ASSERT_NE(expected, held.end());
+      const core::Lease& one = (expected++)->second;
+      EXPECT_EQ(holding, (net::Holding{one.shard, one.bytes, one.serial, one.deadline, true}));
+    }
+    EXPECT_EQ(expected, held.end());
+  }
+  EXPECT_TRUE(holdings(after, owner_)->empty());
+  EXPECT_EQ(holdings({}, stranger_)->size(), 1U);
+}
+
+TEST_P(PeerContract, AnswersNoQuestionThatWasNotSignedForIt) {
+  auto asked = inquiry(core::InquiryKind::deletions, {shard_.id}, owner_);
+  expect_code(run(peer().holdings(asked, limits())), core::Error::not_permitted);
+  asked.shards.push_back(shard_.id);
+  expect_code(run(peer().deletions(asked, limits())), core::Error::not_permitted);
+  asked = inquiry(core::InquiryKind::deletions, {shard_.id}, owner_);
+  asked.order.signature.mutable_view()[3] ^= std::byte{1};
+  expect_code(run(peer().deletions(asked, limits())), core::Error::not_permitted);
+  core::Inquiry elsewhere;
+  elsewhere.node = peer().id();
+  elsewhere.node.mutable_view()[0] ^= std::byte{1};
+  elsewhere.owner = owner_id_of(owner_);
+  elsewhere.subject = core::subject_of(std::vector{shard_.id});
+  asked = {core::sign_inquiry(elsewhere, owner_), {shard_.id}};
+  expect_code(run(peer().deletions(asked, limits())), core::Error::not_permitted);
+  expect_code(deletions({}, owner_), core::Error::invalid_argument);
+  expect_code(deletions(std::vector<core::ShardId>(net::kInquiryShardsMax + 1, shard_.id), owner_),
+              core::Error::invalid_argument);
 }
 
 TEST_P(PeerContract, GivesOutNothingDamaged) {

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
 #include <thread>
 
 #include "tests/support/sample_shard.hpp"
@@ -142,6 +143,62 @@ TEST_P(ShardStoreContract, ForgetsWhatWasRemoved) {
     expect_whole(shard);
     ASSERT_TRUE(store().remove(shard.id, sync));
   }
+}
+
+// What a removal leaves, until it is told to forget: over a restart too, and for what opening found expired.
+TEST_P(ShardStoreContract, KeepsATraceOfWhatIsGone) {
+  const SampleShard removed = make_shard(random_, 5000);
+  const SampleShard expired = make_shard(random_, 6000);
+  const SampleShard kept = make_shard(random_, 7000);
+  for (const auto* shard : {&removed, &kept}) ASSERT_TRUE(put(*shard, 5000));
+  ASSERT_TRUE(put(expired, 100));
+  EXPECT_TRUE(store().traces(10).empty());
+  ASSERT_TRUE(store().remove(removed.id, node::RemovalSync::lazy));
+  ASSERT_TRUE(store().sync_removals({removed.id}));
+  ASSERT_TRUE(store().trace(removed.id));
+  EXPECT_EQ(store().trace(removed.id)->envelope, lease(removed, 5000).envelope);
+  EXPECT_FALSE(store().trace(kept.id));
+  subject_->restart(kStart + core::Milliseconds{100});
+  EXPECT_FALSE(store().find(removed.id));
+  EXPECT_EQ(store().traces(10).size(), 2U);
+  EXPECT_EQ(store().traces(1).size(), 1U);
+  EXPECT_EQ(store().trace(expired.id)->lease.bytes, 6000U);
+  EXPECT_EQ(store().usage().used, 7000U);
+
+  ASSERT_TRUE(put(removed, 5000)) << "it comes again";
+  EXPECT_FALSE(store().trace(removed.id));
+  ASSERT_TRUE(store().forget({expired.id, removed.id, make_shard(random_, 1).id}));
+  EXPECT_TRUE(store().traces(10).empty());
+  expect_whole(removed);
+  subject_->restart(kStart + core::Milliseconds{100});
+  EXPECT_TRUE(store().traces(10).empty());
+  expect_whole(removed);
+  expect_whole(kept);
+}
+
+TEST_P(ShardStoreContract, ListsWhatAnOwnerHasHere) {
+  std::set<core::ShardId> mine;
+  for (int i = 0; i < 8; ++i) {
+    const SampleShard shard = make_shard(random_, 100);
+    ASSERT_TRUE(put(shard, 100 + i));
+    mine.insert(shard.id);
+  }
+  const core::Signer stranger = make_signer(random_);
+  const SampleShard theirs = make_shard(random_, 100);
+  ASSERT_TRUE(store().put(make_held(make_lease(theirs, node_, stranger, kStart + core::Milliseconds{9}), stranger),
+                          theirs.source, theirs.tree()));
+  std::vector<core::ShardId> listed;
+  for (core::ShardId after;; after = listed.back()) {
+    const auto page = store().held_for(owner_id_of(owner_), after, 3);
+    for (const auto& holding : page) {
+      EXPECT_TRUE(holding.present);
+      EXPECT_EQ(holding.deadline, store().find(holding.shard)->lease.deadline);
+      listed.push_back(holding.shard);
+    }
+    if (page.size() < 3) break;
+  }
+  EXPECT_TRUE(std::ranges::equal(listed, mine));
+  EXPECT_EQ(store().held_for(owner_id_of(stranger), {}, 3).size(), 1U);
 }
 
 TEST_P(ShardStoreContract, OrdersByDeadline) {
