@@ -3,7 +3,9 @@
 
 #include <algorithm>
 
+#include "fs/death_record.hpp"
 #include "fs/placer.hpp"
+#include "fs/receipt_collector.hpp"
 
 namespace ephfs::fs {
 
@@ -113,12 +115,15 @@ bool Collector::collect(const meta::StripeRecord& record) {
     const auto removal = removal_of(row, record.deadline);
     if (!removal.lease_deadline.passed(now)) changes.emplace_back(meta::PutRemoval{removal});
   }
+  const bool is_remembered = state_.context.options.proof_keep > Milliseconds{0};
+  if (is_remembered) remember_stripe(record, *placements, now, changes);
   const auto dropped = state_.table.drop(number, std::move(changes));
   // Extents that are still there died with it; they are their file's to drop. Its bytes go now.
   if (!dropped && !record.deadline.passed(now)) return false;
   state_.log.discard(number);
   state_.placer->forget(number);
   state_.files->remove_cached({number, record.id});
+  if (dropped && is_remembered) state_.receipts->wake();
   return dropped.has_value();
 }
 

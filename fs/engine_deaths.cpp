@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The ends of inodes that no name operation brings about: the last close, the deadline, the next mount.
+#include "fs/death_record.hpp"
 #include "fs/tree_edit.hpp"
 
 namespace ephfs::fs {
@@ -63,7 +64,13 @@ Result<> remove_orphans(EngineState& state) {
     EPHFS_TRY(const auto orphans, state.catalog->orphans(kBatch));
     if (orphans.empty()) return {};
     meta::Changes changes;
-    for (const InodeNumber number : orphans) changes.emplace_back(meta::DropInode{number});
+    for (const InodeNumber number : orphans) {
+      EPHFS_TRY(const auto record, state.catalog->inode(number));
+      const bool is_remembered = record && state.options.proof_keep > Milliseconds{0};
+      auto dead = is_remembered ? dead_file_of(*record, meta::DeathCause::removed, state.clock.now()) : std::nullopt;
+      if (dead) EPHFS_TRY_VOID(remember_file(*state.catalog, *std::move(dead), changes));
+      changes.emplace_back(meta::DropInode{number});
+    }
     EPHFS_TRY_VOID(state.catalog->commit(changes));
   }
 }

@@ -6,6 +6,7 @@
 
 #include "fs/collector.hpp"
 #include "fs/placer.hpp"
+#include "fs/receipt_collector.hpp"
 #include "fs/repairer.hpp"
 #include "fs/stripe_coding.hpp"
 #include "fs/stripe_reader.hpp"
@@ -64,7 +65,8 @@ StripesState::StripesState(Stripes::Context given, std::unique_ptr<StripeFiles> 
                 stop.get_token()}),
       placer(std::make_unique<Placer>(*this)),
       repairer(std::make_unique<Repairer>(*this)),
-      collector(std::make_unique<Collector>(*this)) {}
+      collector(std::make_unique<Collector>(*this)),
+      receipts(std::make_unique<ReceiptCollector>(*this)) {}
 
 StripesState::~StripesState() = default;
 
@@ -111,6 +113,7 @@ class StripesOnDisk final : public Stripes {
     state_.tasks.spawn(executor, [this, stop] { return state_.placer->run(stop); });
     state_.tasks.spawn(executor, [this, stop] { return state_.repairer->run(stop); });
     state_.tasks.spawn(executor, [this, stop] { return state_.collector->run(stop); });
+    state_.tasks.spawn(executor, [this, stop] { return state_.receipts->run(stop); });
   }
 
   [[nodiscard]] awaitable<void> stop() override {
@@ -119,6 +122,7 @@ class StripesOnDisk final : public Stripes {
     state_.placer->wake();
     state_.repairer->soon();
     state_.collector->wake();
+    state_.receipts->wake();
     state_.log.changes().notify_all();
     co_await state_.tasks.join();
   }

@@ -19,6 +19,7 @@ namespace ephfs::fs {
 
 class Collector;  // collector.hpp: deletes what died
 class Placer;     // placer.hpp: brings sealed stripes to nodes
+class ReceiptCollector;  // receipt_collector.hpp: what nodes sign of the dead
 class Repairer;   // repairer.hpp: what is still owed to nodes
 
 struct StripesState {
@@ -39,6 +40,7 @@ struct StripesState {
   std::unique_ptr<Placer> placer;
   std::unique_ptr<Repairer> repairer;
   std::unique_ptr<Collector> collector;
+  std::unique_ptr<ReceiptCollector> receipts;
 
   void say(std::string line) const {
     context.log ? context.log(std::move(line)) : core::log_line(line);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "fs/death_record.hpp"
 #include "fs/scrubber.hpp"
 
 namespace ephfs::fs {
@@ -53,7 +54,13 @@ void TreeEdit::unlink(const std::shared_ptr<Inode>& inode) {
   record.changed = file_time_now(state_.clock);
 }
 
+void TreeEdit::note_death(const meta::InodeRecord& record, meta::DeathCause cause) {
+  if (state_.options.proof_keep <= Milliseconds{0}) return;
+  if (auto dead = dead_file_of(record, cause, state_.clock.now())) dead_.push_back(*std::move(dead));
+}
+
 void TreeEdit::remove(const std::shared_ptr<Inode>& inode) {
+  note_death(inode->record, meta::DeathCause::removed);
   drops_.emplace_back(meta::DropInode{inode->number});
   removed_.push_back(inode);
 }
@@ -66,10 +73,14 @@ Result<bool> TreeEdit::bury(InodeNumber number, core::Instant now) {
   if (const auto inode = state_.inodes.find(number)) {
     const std::unique_lock lock(inode->mutex);
     if (!inode->record.deadline.passed(now)) return false;
+    note_death(inode->record, meta::DeathCause::expired);
     if (!inode->removed) {
       inode->removed = true;
       discard_data(state_, *inode);
     }
+  } else {
+    EPHFS_TRY(const auto record, state_.catalog->inode(number));
+    if (record) note_death(*record, meta::DeathCause::expired);
   }
   for (const auto& [parent, name] : names) drop_name(parent, name);
   drops_.emplace_back(meta::DropInode{number});
@@ -82,6 +93,7 @@ Result<> TreeEdit::commit() {
   changes.reserve(changes.size() + edited_.size() + names_.size() + drops_.size());
   for (const auto& edited : edited_) changes.emplace_back(meta::PutInode{edited.record});
   std::move(names_.begin(), names_.end(), std::back_inserter(changes));
+  for (auto& dead : dead_) EPHFS_TRY_VOID(remember_file(*state_.catalog, std::move(dead), changes));
   std::move(drops_.begin(), drops_.end(), std::back_inserter(changes));
   if (changes.empty()) return {};
   EPHFS_TRY_VOID(state_.catalog->commit(changes));

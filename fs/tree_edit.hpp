@@ -44,6 +44,7 @@ class TreeEdit {
   /// Death is not undone: what it held in memory is dropped at once, whether the commit succeeds or not.
   [[nodiscard]] Result<bool> bury(InodeNumber number, core::Instant now);
 
+  /// Remembers those who die (death_record.hpp) in the commit that makes it so.
   [[nodiscard]] Result<> commit();
   /// After the commit, the locks let go: tells the kernel of deaths and the stripes of room, and lets inodes
   /// go that nobody holds any more.
@@ -59,12 +60,15 @@ class TreeEdit {
     std::vector<std::pair<InodeNumber, std::string>> names;
   };
 
+  void note_death(const meta::InodeRecord& record, meta::DeathCause cause);
+
   EngineState& state_;
   std::vector<Edited> edited_;
   std::vector<std::shared_ptr<Inode>> removed_;
   std::vector<Buried> buried_;
   meta::Changes records_;  // committed first: names lead to inodes that are there
   meta::Changes names_;
+  std::vector<meta::DeadFileRecord> dead_;
   meta::Changes drops_;  // last: no name leads to what is dropped
 };
 

@@ -18,13 +18,11 @@
 #include "core/ids.hpp"
 #include "core/result.hpp"
 #include "core/time.hpp"
+#include "meta/death_records.hpp"
 
 namespace ephfs::meta {
 
-using core::Deadline;
-using core::InodeNumber;
 using core::Result;
-using core::StripeNumber;
 
 /// A file system time: nanoseconds since the epoch.
 struct FileTime {
@@ -63,20 +61,6 @@ struct NameRecord {
   InodeNumber inode;
   std::uint32_t mode = 0;
   Deadline deadline;
-};
-
-/// A run of a file's bytes. An extent is encrypted as it was written (its origin); a later write over part of it leaves a
-/// slice of it, so `offset` and `length` say what of it still counts.
-struct ExtentRecord {
-  InodeNumber inode;
-  std::uint64_t offset = 0;           // in the file
-  std::uint64_t length = 0;
-  StripeNumber stripe;
-  std::uint64_t stripe_offset = 0;    // of the origin's first block in the stripe
-  std::uint64_t origin_offset = 0;    // of the extent as it was encrypted, in the file
-  std::uint64_t origin_length = 0;
-
-  friend bool operator==(const ExtentRecord&, const ExtentRecord&) = default;
 };
 
 enum class StripeState : std::uint8_t {
@@ -134,8 +118,16 @@ struct PutRemoval { RemovalRecord removal; };
 struct DropRemoval { core::ShardId shard; core::NodeId node; };
 struct PutValue { std::string key; core::Bytes value; };  // the volume's own settings
 
+struct PutDeadFile { DeadFileRecord file; };
+struct DropDeadFile { InodeNumber number; };
+struct PutDeadStripe { DeadStripeRecord stripe; };
+struct DropDeadStripe { StripeNumber number; };        // with its shards
+struct PutDeadShard { DeadShardRecord shard; };        // of a dead stripe, or moved from its node while the stripe lived
+struct PutAudit { AuditRecord audit; };                // of a stripe that is there; goes with it
+
 using Change = std::variant<PutInode, DropInode, PutName, DropName, PutXattr, DropXattr, PutExtent, DropExtent, PutStripe,
-                            DropStripe, PutPlacement, PutRemoval, DropRemoval, PutValue>;
+                            DropStripe, PutPlacement, PutRemoval, DropRemoval, PutValue, PutDeadFile,
+                            DropDeadFile, PutDeadStripe, DropDeadStripe, PutDeadShard, PutAudit>;
 using Changes = std::vector<Change>;
 
 /// What statfs and status say; kept up to date by the catalog, so that reading costs the same however many files live.
@@ -207,6 +199,25 @@ class Catalog {
   /// Files that die at or after `from` and before `until`.
   [[nodiscard]] virtual Result<ExpiringTotals> expiring(core::Instant from, core::Instant until) const = 0;
   [[nodiscard]] virtual Result<CatalogTotals> totals() const = 0;
+
+  /// Stripes in any state by rising number, above `after`.
+  [[nodiscard]] virtual Result<std::vector<StripeRecord>> stripes_after(StripeNumber after, std::size_t limit) const = 0;
+  /// By index: the last audit of each of the stripe's placements that had one.
+  [[nodiscard]] virtual Result<std::vector<AuditRecord>> audits(StripeNumber stripe) const = 0;
+
+  // The dead: death_records.hpp.
+  /// Costs by how many dead files are remembered.
+  [[nodiscard]] virtual Result<std::optional<DeadFileRecord>> dead_file(const core::FileId& file) const = 0;
+  [[nodiscard]] virtual Result<std::optional<DeadStripeRecord>> dead_stripe(StripeNumber number) const = 0;
+  /// By index, then node.
+  [[nodiscard]] virtual Result<std::vector<DeadShardRecord>> dead_shards(StripeNumber stripe) const = 0;
+  /// Shards of which the node is to be asked at `now` whether it deleted them, longest due first.
+  [[nodiscard]] virtual Result<std::vector<DeadShardRecord>> unproven(const core::NodeId& node, core::Instant now,
+                                                                      std::size_t limit) const = 0;
+  /// When the node is to be asked next; none: never.
+  [[nodiscard]] virtual Result<std::optional<core::Instant>> next_unproven(const core::NodeId& node) const = 0;
+  /// What died before an instant, at most `limit` of each kind.
+  [[nodiscard]] virtual Result<DeadNumbers> dead_before(core::Instant instant, std::size_t limit) const = 0;
 
   /// Every invariant of the records against one another; one line for each that is broken. For fsck and tests.
   [[nodiscard]] virtual Result<std::vector<std::string>> check() const = 0;

@@ -90,6 +90,29 @@ constexpr Sql kOrphans{
 constexpr Sql kExpiring{"inodes",
                         "SELECT count(*), coalesce(sum(size), 0) FROM inodes INDEXED BY inodes_by_deadline "
                         "WHERE deadline >= ?1 AND deadline < ?2"};
+constexpr Sql kStripesAfter{
+    "stripes", "SELECT " EPHFS_STRIPE_COLUMNS " FROM stripes WHERE number > ?1 ORDER BY number LIMIT ?2"};
+constexpr Sql kAudits{"audits",
+                      "SELECT " EPHFS_AUDIT_COLUMNS " FROM audits WHERE stripe = ?1 ORDER BY shard_index"};
+constexpr Sql kDeadFile{"dead_files",
+                        "SELECT " EPHFS_DEAD_FILE_COLUMNS " FROM dead_files WHERE file = ?1 LIMIT 1"};
+constexpr Sql kDeadStripe{"dead_stripes",
+                          "SELECT " EPHFS_DEAD_STRIPE_COLUMNS " FROM dead_stripes WHERE number = ?1"};
+constexpr Sql kDeadShards{"dead_shards", "SELECT " EPHFS_DEAD_SHARD_COLUMNS
+                                         " FROM dead_shards WHERE stripe = ?1 ORDER BY shard_index, node"};
+constexpr Sql kUnproven{"dead_shards",
+                        "SELECT " EPHFS_DEAD_SHARD_COLUMNS
+                        " FROM dead_shards INDEXED BY dead_shards_unproven "
+                        "WHERE node = ?1 AND ask_at <= ?2 AND ask_at IS NOT NULL ORDER BY ask_at LIMIT ?3"};
+constexpr Sql kNextUnproven{"dead_shards",
+                            "SELECT ask_at FROM dead_shards INDEXED BY dead_shards_unproven "
+                            "WHERE node = ?1 AND ask_at IS NOT NULL ORDER BY ask_at LIMIT 1"};
+constexpr Sql kDeadFilesBefore{
+    "dead_files",
+    "SELECT number FROM dead_files INDEXED BY dead_files_by_death WHERE died < ?1 ORDER BY died LIMIT ?2"};
+constexpr Sql kDeadStripesBefore{
+    "dead_stripes",
+    "SELECT number FROM dead_stripes INDEXED BY dead_stripes_by_death WHERE died < ?1 ORDER BY died LIMIT ?2"};
 constexpr Sql kTotals{"totals", "SELECT inodes, bytes, stripes FROM totals"};
 
 std::int64_t row_limit(std::size_t limit) {
@@ -121,6 +144,10 @@ StripeNumber read_stripe_number(SqliteQuery& row) {
   return {row.integer(0)};
 }
 
+core::Instant read_instant(SqliteQuery& row) {
+  return {row.integer(0)};
+}
+
 NameRecord read_name(SqliteQuery& row) {
   NameRecord name;
   name.name = row.text(0);
@@ -133,7 +160,8 @@ NameRecord read_name(SqliteQuery& row) {
 bool drops_something(const Change& change) {
   return std::holds_alternative<DropInode>(change) || std::holds_alternative<DropName>(change) ||
          std::holds_alternative<DropXattr>(change) || std::holds_alternative<DropExtent>(change) ||
-         std::holds_alternative<DropStripe>(change) || std::holds_alternative<DropRemoval>(change);
+         std::holds_alternative<DropStripe>(change) || std::holds_alternative<DropRemoval>(change) ||
+         std::holds_alternative<DropDeadFile>(change) || std::holds_alternative<DropDeadStripe>(change);
 }
 
 /// What is opened before there is a catalog to open readers of.
@@ -297,6 +325,35 @@ class SqliteCatalog final : public Catalog {
     return the(kExpiring, read_expiring, from.ms, until.ms);
   }
   Result<CatalogTotals> totals() const override { return the(kTotals, read_totals); }
+
+  Result<std::vector<StripeRecord>> stripes_after(StripeNumber after, std::size_t limit) const override {
+    return all(kStripesAfter, read_stripe, after, row_limit(limit));
+  }
+  Result<std::vector<AuditRecord>> audits(StripeNumber stripe) const override {
+    return all(kAudits, read_audit, stripe);
+  }
+  Result<std::optional<DeadFileRecord>> dead_file(const core::FileId& file) const override {
+    return one(kDeadFile, read_dead_file, file);
+  }
+  Result<std::optional<DeadStripeRecord>> dead_stripe(StripeNumber number) const override {
+    return one(kDeadStripe, read_dead_stripe, number);
+  }
+  Result<std::vector<DeadShardRecord>> dead_shards(StripeNumber stripe) const override {
+    return all(kDeadShards, read_dead_shard, stripe);
+  }
+  Result<std::vector<DeadShardRecord>> unproven(const core::NodeId& node, core::Instant now,
+                                                std::size_t limit) const override {
+    return all(kUnproven, read_dead_shard, node, now.ms, row_limit(limit));
+  }
+  Result<std::optional<core::Instant>> next_unproven(const core::NodeId& node) const override {
+    return one(kNextUnproven, read_instant, node);
+  }
+  Result<DeadNumbers> dead_before(core::Instant instant, std::size_t limit) const override {
+    DeadNumbers dead;
+    EPHFS_TRY(dead.files, all(kDeadFilesBefore, read_number, instant.ms, row_limit(limit)));
+    EPHFS_TRY(dead.stripes, all(kDeadStripesBefore, read_stripe_number, instant.ms, row_limit(limit)));
+    return dead;
+  }
 
   Result<std::vector<std::string>> check() const override {
     EPHFS_TRY(const auto reader, readers_.borrow());

@@ -58,6 +58,28 @@ constexpr Sql kPutValue{
     "settings",
     "INSERT INTO settings (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2"};
 
+constexpr Sql kPutDeadFile{"dead_files", R"sql(
+  INSERT INTO dead_files (number, file, cause, died, deadline, size, complete, extents)
+  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+  ON CONFLICT (number) DO UPDATE SET
+    file = ?2, cause = ?3, died = ?4, deadline = ?5, size = ?6, complete = ?7, extents = ?8)sql"};
+constexpr Sql kDropDeadFile{"dead_files", "DELETE FROM dead_files WHERE number = ?1"};
+constexpr Sql kPutDeadStripe{"dead_stripes", R"sql(
+  INSERT INTO dead_stripes (number, id, algorithm, profile_k, profile_m, length, deadline, died)
+  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+  ON CONFLICT (number) DO UPDATE SET
+    id = ?2, algorithm = ?3, profile_k = ?4, profile_m = ?5, length = ?6, deadline = ?7, died = ?8)sql"};
+constexpr Sql kDropDeadStripe{"dead_stripes", "DELETE FROM dead_stripes WHERE number = ?1"};
+constexpr Sql kDropDeadShards{"dead_shards", "DELETE FROM dead_shards WHERE stripe = ?1"};
+constexpr Sql kPutDeadShard{"dead_shards", R"sql(
+  INSERT INTO dead_shards (stripe, shard_index, node, shard, shard_bytes, lease_deadline, receipt, deletion, ask_at)
+  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+  ON CONFLICT (stripe, shard_index, node) DO UPDATE SET
+    shard = ?4, shard_bytes = ?5, lease_deadline = ?6, receipt = ?7, deletion = ?8, ask_at = ?9)sql"};
+constexpr Sql kPutAudit{"audits", R"sql(
+  INSERT INTO audits (stripe, shard_index, shard, node, at, passed, receipt) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+  ON CONFLICT (stripe, shard_index) DO UPDATE SET shard = ?3, node = ?4, at = ?5, passed = ?6, receipt = ?7)sql"};
+
 constexpr auto kOffsetMax = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
 
 bool is_range(std::uint64_t offset, std::uint64_t length) {
@@ -73,6 +95,14 @@ std::optional<std::uint32_t> stored_k(const std::optional<core::Profile>& profil
 }
 std::optional<std::uint32_t> stored_m(const std::optional<core::Profile>& profile) {
   return profile ? std::optional<std::uint32_t>(profile->m) : std::nullopt;
+}
+
+bool is_algorithm(core::AeadAlgorithm algorithm) {
+  return algorithm == core::AeadAlgorithm::aes_256_gcm || algorithm == core::AeadAlgorithm::xchacha20_poly1305;
+}
+
+bool is_index(std::uint8_t index) {
+  return index < core::kDataShardsMax + core::kParityShardsMax;
 }
 
 core::Failure refuse(const std::string& what) {
@@ -126,9 +156,7 @@ struct Applier {
 
   Result<> operator()(const PutStripe& put) const {
     const StripeRecord& stripe = put.stripe;
-    const bool algorithm_known = stripe.algorithm == core::AeadAlgorithm::aes_256_gcm ||
-                                 stripe.algorithm == core::AeadAlgorithm::xchacha20_poly1305;
-    if (stripe.number.value <= 0 || stripe.state > StripeState::placed || !algorithm_known ||
+    if (stripe.number.value <= 0 || stripe.state > StripeState::placed || !is_algorithm(stripe.algorithm) ||
         !is_profile(stripe.profile)) {
       return refuse("no record of stripe " + std::to_string(stripe.number.value));
     }
@@ -141,7 +169,7 @@ struct Applier {
 
   Result<> operator()(const PutPlacement& put) const {
     const PlacementRecord& placement = put.placement;
-    if (placement.index >= core::kDataShardsMax + core::kParityShardsMax) {
+    if (!is_index(placement.index)) {
       return refuse("shard index " + std::to_string(placement.index) + " of stripe " +
                     std::to_string(placement.stripe.value));
     }
@@ -158,6 +186,46 @@ struct Applier {
   Result<> operator()(const DropRemoval& drop) const { return run(kDropRemoval, drop.shard, drop.node); }
 
   Result<> operator()(const PutValue& put) const { return run(kPutValue, put.key, put.value); }
+
+  Result<> operator()(const PutDeadFile& put) const {
+    const DeadFileRecord& dead = put.file;
+    if (dead.number.value == 0 || dead.extents.size() > kDeadExtentsMax) {
+      return refuse("no record of dead inode " + std::to_string(dead.number.value));
+    }
+    const core::Bytes extents = stored_extents(dead.extents);
+    return run(kPutDeadFile, dead.number, dead.file, static_cast<std::uint32_t>(dead.cause), dead.died.ms,
+               stored_deadline(dead.deadline), dead.size, dead.complete, extents);
+  }
+  Result<> operator()(const DropDeadFile& drop) const { return run(kDropDeadFile, drop.number); }
+
+  Result<> operator()(const PutDeadStripe& put) const {
+    const DeadStripeRecord& dead = put.stripe;
+    if (dead.number.value <= 0 || !is_algorithm(dead.algorithm) || !is_profile(dead.profile)) {
+      return refuse("no record of dead stripe " + std::to_string(dead.number.value));
+    }
+    return run(kPutDeadStripe, dead.number, dead.id, static_cast<std::uint32_t>(dead.algorithm),
+               std::uint32_t{dead.profile.k}, std::uint32_t{dead.profile.m}, dead.length,
+               stored_deadline(dead.deadline), dead.died.ms);
+  }
+  Result<> operator()(const DropDeadStripe& drop) const {
+    EPHFS_TRY_VOID(run(kDropDeadShards, drop.number));
+    return run(kDropDeadStripe, drop.number);
+  }
+
+  Result<> operator()(const PutDeadShard& put) const {
+    const DeadShardRecord& dead = put.shard;
+    if (!is_index(dead.index)) return refuse("dead shard index " + std::to_string(dead.index));
+    const auto ask_at = dead.ask_at ? std::optional(dead.ask_at->ms) : std::nullopt;
+    return run(kPutDeadShard, dead.stripe, std::uint32_t{dead.index}, dead.node, dead.shard, dead.shard_bytes,
+               stored_deadline(dead.lease_deadline), dead.receipt, dead.deletion, ask_at);
+  }
+
+  Result<> operator()(const PutAudit& put) const {
+    const AuditRecord& audit = put.audit;
+    if (!is_index(audit.index)) return refuse("audited shard index " + std::to_string(audit.index));
+    return run(kPutAudit, audit.stripe, std::uint32_t{audit.index}, audit.shard, audit.node, audit.at.ms, audit.passed,
+               audit.receipt);
+  }
 };
 
 }  // namespace

@@ -3,10 +3,13 @@
 
 #include <limits>
 
+#include "core/little_endian.hpp"
+
 namespace ephfs::meta {
 
 namespace {
 
+constexpr std::size_t kExtentBytes = 6 * sizeof(std::uint64_t);
 constexpr std::uint64_t kMax32 = std::numeric_limits<std::uint32_t>::max();
 
 core::Profile read_profile(SqliteQuery& row, int column) {
@@ -23,6 +26,10 @@ core::AeadAlgorithm read_algorithm(SqliteQuery& row, int column) {
     row.mark_unsound();
   }
   return algorithm;
+}
+
+std::uint8_t read_index(SqliteQuery& row, int column) {
+  return static_cast<std::uint8_t>(row.natural_to(column, core::kDataShardsMax + core::kParityShardsMax - 1));
 }
 
 }  // namespace
@@ -84,8 +91,7 @@ StripeRecord read_stripe(SqliteQuery& row) {
 PlacementRecord read_placement(SqliteQuery& row) {
   PlacementRecord placement;
   placement.stripe = {row.integer(0)};
-  placement.index =
-      static_cast<std::uint8_t>(row.natural_to(1, core::kDataShardsMax + core::kParityShardsMax - 1));
+  placement.index = read_index(row, 1);
   placement.shard = row.id<core::ShardId>(2);
   placement.node = row.id<core::NodeId>(3);
   placement.stored = row.natural_to(4, 1) == 1;
@@ -103,6 +109,77 @@ RemovalRecord read_removal(SqliteQuery& row) {
   removal.serial = row.natural(2);
   removal.lease_deadline = read_deadline(row, 3);
   return removal;
+}
+
+core::Bytes stored_extents(const std::vector<ExtentRecord>& extents) {
+  core::Bytes bytes(extents.size() * kExtentBytes);
+  core::MutableByteView rest(bytes);
+  for (const ExtentRecord& extent : extents) {
+    for (const std::uint64_t value : {extent.offset, extent.length, static_cast<std::uint64_t>(extent.stripe.value),
+                                      extent.stripe_offset, extent.origin_offset, extent.origin_length}) {
+      core::store_le(rest, value);
+      rest = rest.subspan(sizeof value);
+    }
+  }
+  return bytes;
+}
+
+DeadFileRecord read_dead_file(SqliteQuery& row) {
+  DeadFileRecord dead;
+  dead.number = {row.natural(0)};
+  dead.file = row.id<core::FileId>(1);
+  dead.cause = static_cast<DeathCause>(row.natural_to(2, 2));
+  if (dead.cause != DeathCause::expired && dead.cause != DeathCause::removed) row.mark_unsound();
+  dead.died = {row.integer(3)};
+  dead.deadline = read_deadline(row, 4);
+  dead.size = row.natural(5);
+  dead.complete = row.natural_to(6, 1) == 1;
+  const core::ByteView bytes = row.blob(7);
+  if (bytes.size() % kExtentBytes != 0) row.mark_unsound();
+  for (std::size_t at = 0; at + kExtentBytes <= bytes.size(); at += kExtentBytes) {
+    const auto number = [&](std::size_t field) { return core::load_le<std::uint64_t>(bytes.subspan(at + field * 8)); };
+    dead.extents.push_back({dead.number, number(0), number(1), {static_cast<std::int64_t>(number(2))}, number(3),
+                            number(4), number(5)});
+  }
+  return dead;
+}
+
+DeadStripeRecord read_dead_stripe(SqliteQuery& row) {
+  DeadStripeRecord dead;
+  dead.number = {row.integer(0)};
+  dead.id = row.id<core::StripeId>(1);
+  dead.algorithm = read_algorithm(row, 2);
+  dead.profile = read_profile(row, 3);
+  dead.length = row.natural(5);
+  dead.deadline = read_deadline(row, 6);
+  dead.died = {row.integer(7)};
+  return dead;
+}
+
+DeadShardRecord read_dead_shard(SqliteQuery& row) {
+  DeadShardRecord dead;
+  dead.stripe = {row.integer(0)};
+  dead.index = read_index(row, 1);
+  dead.node = row.id<core::NodeId>(2);
+  dead.shard = row.id<core::ShardId>(3);
+  dead.shard_bytes = row.natural(4);
+  dead.lease_deadline = read_deadline(row, 5);
+  dead.receipt = core::to_bytes(row.blob(6));
+  dead.deletion = core::to_bytes(row.blob(7));
+  if (!row.is_null(8)) dead.ask_at = core::Instant{row.integer(8)};
+  return dead;
+}
+
+AuditRecord read_audit(SqliteQuery& row) {
+  AuditRecord audit;
+  audit.stripe = {row.integer(0)};
+  audit.index = read_index(row, 1);
+  audit.shard = row.id<core::ShardId>(2);
+  audit.node = row.id<core::NodeId>(3);
+  audit.at = {row.integer(4)};
+  audit.passed = row.natural_to(5, 1) == 1;
+  audit.receipt = core::to_bytes(row.blob(6));
+  return audit;
 }
 
 }  // namespace ephfs::meta

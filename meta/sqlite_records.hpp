@@ -21,12 +21,21 @@ namespace ephfs::meta {
 #define EPHFS_PLACEMENT_COLUMNS \
   "stripe, shard_index, shard, node, stored, shard_bytes, lease_serial, lease_deadline, receipt"
 #define EPHFS_REMOVAL_COLUMNS "shard, node, serial, lease_deadline"
+#define EPHFS_DEAD_FILE_COLUMNS "number, file, cause, died, deadline, size, complete, extents"
+#define EPHFS_DEAD_STRIPE_COLUMNS "number, id, algorithm, profile_k, profile_m, length, deadline, died"
+#define EPHFS_DEAD_SHARD_COLUMNS \
+  "stripe, shard_index, node, shard, shard_bytes, lease_deadline, receipt, deletion, ask_at"
+#define EPHFS_AUDIT_COLUMNS "stripe, shard_index, shard, node, at, passed, receipt"
 
 [[nodiscard]] InodeRecord read_inode(SqliteQuery& row);
 [[nodiscard]] ExtentRecord read_extent(SqliteQuery& row);
 [[nodiscard]] StripeRecord read_stripe(SqliteQuery& row);
 [[nodiscard]] PlacementRecord read_placement(SqliteQuery& row);
 [[nodiscard]] RemovalRecord read_removal(SqliteQuery& row);
+[[nodiscard]] DeadFileRecord read_dead_file(SqliteQuery& row);
+[[nodiscard]] DeadStripeRecord read_dead_stripe(SqliteQuery& row);
+[[nodiscard]] DeadShardRecord read_dead_shard(SqliteQuery& row);
+[[nodiscard]] AuditRecord read_audit(SqliteQuery& row);
 [[nodiscard]] Deadline read_deadline(SqliteQuery& row, int column);
 
 /// A deadline as it is stored: none for never.
@@ -34,6 +43,9 @@ namespace ephfs::meta {
   if (deadline.is_never()) return std::nullopt;
   return deadline.raw();
 }
+
+/// The extents of a dead file as they are stored: six integers each.
+[[nodiscard]] core::Bytes stored_extents(const std::vector<ExtentRecord>& extents);
 
 /// All rows of a bound query, each by `read`; damaged when one of them is no record.
 template <class Record>

@@ -120,10 +120,44 @@ CREATE TRIGGER extent_dropped AFTER DELETE ON extents BEGIN
 END;
 )sql";
 
+// The dead, and audits. A file's row goes to the end of its table and of one index: dying costs little.
+// ask_at is NULL for a shard whose node need not be asked any more.
+constexpr const char* kVersion2 = R"sql(
+CREATE TABLE dead_files (
+  number INTEGER PRIMARY KEY,
+  file BLOB NOT NULL, cause INTEGER NOT NULL, died INTEGER NOT NULL, deadline INTEGER, size INTEGER NOT NULL,
+  complete INTEGER NOT NULL, extents BLOB NOT NULL
+) STRICT;
+CREATE INDEX dead_files_by_death ON dead_files (died);
+
+CREATE TABLE dead_stripes (
+  number INTEGER PRIMARY KEY,
+  id BLOB NOT NULL, algorithm INTEGER NOT NULL, profile_k INTEGER NOT NULL, profile_m INTEGER NOT NULL,
+  length INTEGER NOT NULL, deadline INTEGER, died INTEGER NOT NULL
+) STRICT;
+CREATE INDEX dead_stripes_by_death ON dead_stripes (died);
+
+CREATE TABLE dead_shards (
+  stripe INTEGER NOT NULL, shard_index INTEGER NOT NULL, node BLOB NOT NULL,
+  shard BLOB NOT NULL, shard_bytes INTEGER NOT NULL, lease_deadline INTEGER,
+  receipt BLOB NOT NULL, deletion BLOB NOT NULL, ask_at INTEGER,
+  PRIMARY KEY (stripe, shard_index, node)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX dead_shards_unproven ON dead_shards (node, ask_at) WHERE ask_at IS NOT NULL;
+
+CREATE TABLE audits (
+  stripe INTEGER NOT NULL REFERENCES stripes ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
+  shard_index INTEGER NOT NULL,
+  shard BLOB NOT NULL, node BLOB NOT NULL, at INTEGER NOT NULL, passed INTEGER NOT NULL, receipt BLOB NOT NULL,
+  PRIMARY KEY (stripe, shard_index)
+) STRICT, WITHOUT ROWID;
+)sql";
+
 /// Step n makes version n + 1 out of version n.
-constexpr std::array kSteps{kVersion1};
+constexpr std::array kSteps{kVersion1, kVersion2};
 constexpr std::array kTables{"inodes",     "names",    "xattrs",   "stripes", "extents",
-                             "placements", "removals", "settings", "totals"};
+                             "placements", "removals", "settings", "totals",
+                             "dead_files", "dead_stripes", "dead_shards", "audits"};
 
 Result<std::int64_t> integer(SqliteConnection& connection, const std::string& sql) {
   EPHFS_TRY(const std::string text, connection.first_text(nullptr, sql));

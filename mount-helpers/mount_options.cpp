@@ -32,6 +32,12 @@ Result<> set_initial_ttl(MountOptions& options, const std::string& value) {
   return {};
 }
 
+Result<> set_proof_keep(MountOptions& options, const std::string& value) {
+  if (value != "0") return set_span(options.engine.proof_keep, value);
+  options.engine.proof_keep = core::Milliseconds{0};
+  return {};
+}
+
 Result<> set_size(std::uint64_t& target, const std::string& value) {
   EPHFS_TRY(target, core::parse_size(value));
   return {};
@@ -100,6 +106,7 @@ constexpr std::array kOptions{
     Option{"cache_size", true, true, [](M& o, S& v) { return set_size(o.engine.cache_bytes, v); }},
     Option{"capacity", true, true, [](M& o, S& v) { return set_size(o.engine.capacity, v); }},
     Option{"peer_timeout", true, true, [](M& o, S& v) { return set_span(o.engine.peer_timeout, v); }},
+    Option{"proof_keep", true, true, set_proof_keep},
     Option{"listen", true, true, set_listen},
     Option{"pool", true, true, set_pool},
     Option{"allow_permanent", false, true, [](M& o, S& v) { return set_flag(o.engine.ttl.allow_permanent, v); }},

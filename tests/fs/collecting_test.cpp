@@ -109,6 +109,9 @@ TEST_F(CollectingTest, ARemovalIsForgottenWhenTheLeaseIsOver) {
   EXPECT_EQ(volume.stripes->counters().removals_owed, 1U);
   volume.clock.run_for(1h);
   EXPECT_EQ(volume.stripes->counters().removals_owed, 0U);
+  // Its receipt is hoped for until the dead are forgotten.
+  volume.machines[4]->peer.mood = Mood::fine;
+  volume.clock.run_for(31 * 24h);
   EXPECT_TRUE(volume.clock.run_until_idle(1h)) << "and nothing is left to wake for";
 }
 

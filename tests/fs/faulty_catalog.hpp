@@ -106,6 +106,32 @@ class FaultyCatalog final : public meta::Catalog {
     return real_->expiring(from, until);
   }
   meta::Result<meta::CatalogTotals> totals() const override { return real_->totals(); }
+  meta::Result<std::vector<meta::StripeRecord>> stripes_after(core::StripeNumber after,
+                                                              std::size_t limit) const override {
+    return real_->stripes_after(after, limit);
+  }
+  meta::Result<std::vector<meta::AuditRecord>> audits(core::StripeNumber stripe) const override {
+    return real_->audits(stripe);
+  }
+  meta::Result<std::optional<meta::DeadFileRecord>> dead_file(const core::FileId& file) const override {
+    return real_->dead_file(file);
+  }
+  meta::Result<std::optional<meta::DeadStripeRecord>> dead_stripe(core::StripeNumber n) const override {
+    return real_->dead_stripe(n);
+  }
+  meta::Result<std::vector<meta::DeadShardRecord>> dead_shards(core::StripeNumber stripe) const override {
+    return real_->dead_shards(stripe);
+  }
+  meta::Result<std::vector<meta::DeadShardRecord>> unproven(const core::NodeId& node, core::Instant now,
+                                                            std::size_t limit) const override {
+    return real_->unproven(node, now, limit);
+  }
+  meta::Result<std::optional<core::Instant>> next_unproven(const core::NodeId& node) const override {
+    return real_->next_unproven(node);
+  }
+  meta::Result<meta::DeadNumbers> dead_before(core::Instant instant, std::size_t limit) const override {
+    return real_->dead_before(instant, limit);
+  }
   meta::Result<std::vector<std::string>> check() const override { return real_->check(); }
 
  private:

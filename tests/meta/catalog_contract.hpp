@@ -410,4 +410,66 @@ TEST_P(CatalogContract, WhatWasDroppedIsInNoFileAfterScrubbing) {
   EXPECT_THAT(keys.find_in(*files).dead, IsEmpty()) << "after closing";
 }
 
+TEST_P(CatalogContract, RemembersTheDeadUntilToldToForget) {
+  DeadFileRecord file{{7}, id_of<core::FileId>(7), DeathCause::removed, {500}, at(900), 30, true,
+                      {extent(7, 0, 10, 3), extent(7, 10, 20, 4, 96)}};
+  DeadFileRecord other{{8}, id_of<core::FileId>(8), DeathCause::expired, {600}, Deadline(), 1, false, {}};
+  DeadStripeRecord stripe{{3}, id_of<core::StripeId>(3), core::AeadAlgorithm::xchacha20_poly1305, {2, 1}, 4096,
+                          at(900), {700}};
+  DeadShardRecord shard{{3}, 1, id_of<core::ShardId>(5), id_of<core::NodeId>(9), 2048, at(900), core::Bytes(4),
+                        {}, core::Instant{900}};
+  DeadShardRecord later = shard;
+  later.index = 2;
+  later.ask_at = core::Instant{950};
+  commit({PutDeadFile{file}, PutDeadFile{other}, PutDeadStripe{stripe}, PutDeadShard{shard}, PutDeadShard{later}});
+  reopen();
+  EXPECT_EQ(catalog_->dead_file(file.file).value(), file);
+  EXPECT_EQ(catalog_->dead_file(other.file).value(), other);
+  EXPECT_EQ(catalog_->dead_file(id_of<core::FileId>(9)).value(), std::nullopt);
+  EXPECT_EQ(catalog_->dead_stripe({3}).value(), stripe);
+  EXPECT_THAT(catalog_->dead_shards({3}).value(), ElementsAre(shard, later));
+  EXPECT_THAT(catalog_->unproven(shard.node, {899}, 9).value(), IsEmpty());
+  EXPECT_THAT(catalog_->unproven(shard.node, {900}, 9).value(), ElementsAre(shard));
+  EXPECT_THAT(catalog_->unproven(shard.node, {950}, 1).value(), ElementsAre(shard));
+  EXPECT_THAT(catalog_->unproven(id_of<core::NodeId>(1), {950}, 9).value(), IsEmpty());
+  EXPECT_EQ(catalog_->next_unproven(shard.node).value(), core::Instant{900});
+  EXPECT_EQ(catalog_->next_unproven(id_of<core::NodeId>(1)).value(), std::nullopt);
+  shard.deletion = core::Bytes(5);
+  shard.ask_at.reset();
+  commit({PutDeadShard{shard}});
+  EXPECT_THAT(catalog_->unproven(shard.node, {2000}, 9).value(), ElementsAre(later));
+  EXPECT_THAT(catalog_->dead_shards({3}).value(), ElementsAre(shard, later));
+
+  EXPECT_THAT(catalog_->dead_before({500}, 9)->files, IsEmpty());
+  EXPECT_THAT(catalog_->dead_before({501}, 9)->files, ElementsAre(InodeNumber{7}));
+  EXPECT_THAT(catalog_->dead_before({1000}, 1)->stripes, ElementsAre(StripeNumber{3}));
+  commit({DropDeadFile{{7}}, DropDeadStripe{{3}}});
+  EXPECT_EQ(catalog_->dead_file(file.file).value(), std::nullopt);
+  EXPECT_EQ(catalog_->dead_stripe({3}).value(), std::nullopt);
+  EXPECT_THAT(catalog_->dead_shards({3}).value(), IsEmpty());
+  file.number = {0};
+  refuse({PutDeadFile{file}});
+  shard.index = 20;
+  refuse({PutDeadShard{shard}});
+  expect_clean();
+}
+
+TEST_P(CatalogContract, KeepsTheLastAuditOfAPlacement) {
+  AuditRecord audit{{1}, 0, id_of<core::ShardId>(5), id_of<core::NodeId>(9), {70}, true, core::Bytes(3)};
+  refuse({PutAudit{audit}});
+  commit({PutStripe{stripe(1)}, PutStripe{stripe(2)}, PutPlacement{placement(1, 0)}, PutAudit{audit}});
+  audit.at = {80};
+  audit.passed = false;
+  audit.receipt.clear();
+  commit({PutAudit{audit}});
+  reopen();
+  EXPECT_THAT(catalog_->audits({1}).value(), ElementsAre(audit));
+  EXPECT_THAT(catalog_->audits({2}).value(), IsEmpty());
+  EXPECT_THAT(only_numbers(catalog_->stripes_after({0}, 9).value()), ElementsAre(1, 2));
+  EXPECT_THAT(only_numbers(catalog_->stripes_after({1}, 9).value()), ElementsAre(2));
+  EXPECT_THAT(only_numbers(catalog_->stripes_after({0}, 1).value()), ElementsAre(1));
+  commit({DropStripe{{1}}});
+  EXPECT_THAT(catalog_->audits({1}).value(), IsEmpty());
+}
+
 }  // namespace ephfs::meta::testing

@@ -23,7 +23,7 @@ class ChangeMaker {
   explicit ChangeMaker(Random& random) : random_(random) {}
 
   Change next() {
-    switch (random_.below(17)) {
+    switch (random_.below(21)) {
       case 0:
       case 1:
       case 2:
@@ -53,6 +53,17 @@ class ChangeMaker {
       case 15:
         if (random_.chance(2)) return DropRemoval{shard(), node()};
         return PutRemoval{{shard(), node(), random_.below(9), deadline()}};
+      case 16:
+        if (random_.chance(4)) return DropDeadFile{number()};
+        return PutDeadFile{dead_file()};
+      case 17:
+        if (random_.chance(4)) return DropDeadStripe{stripe_number()};
+        return PutDeadStripe{dead_stripe()};
+      case 18:
+        return PutDeadShard{dead_shard()};
+      case 19:
+        return PutAudit{{stripe_number(), static_cast<std::uint8_t>(random_.below(4)), shard(), node(), instant(),
+                         random_.chance(2), random_.bytes(random_.below(9))}};
       default:
         return PutValue{name(), random_.bytes(random_.below(9))};
     }
@@ -66,6 +77,46 @@ class ChangeMaker {
   }
   Deadline deadline() {
     return random_.chance(3) ? Deadline() : at(static_cast<std::int64_t>(random_.below(1000)));
+  }
+  core::Instant instant() { return {static_cast<std::int64_t>(random_.below(1000))}; }
+  DeadFileRecord dead_file() {
+    DeadFileRecord dead;
+    dead.number = number();
+    dead.file = id_of<core::FileId>(static_cast<unsigned>(dead.number.value));
+    dead.cause = random_.chance(2) ? DeathCause::expired : DeathCause::removed;
+    dead.died = instant();
+    dead.deadline = deadline();
+    dead.size = random_.below(5000);
+    dead.complete = random_.chance(2);
+    for (std::uint64_t count = random_.below(3); count > 0; --count) {
+      dead.extents.push_back(extent());
+      dead.extents.back().inode = dead.number;
+    }
+    return dead;
+  }
+  DeadStripeRecord dead_stripe() {
+    DeadStripeRecord dead;
+    dead.number = stripe_number();
+    dead.id = id_of<core::StripeId>(static_cast<unsigned>(dead.number.value));
+    dead.profile = profile();
+    dead.length = random_.below(3000);
+    dead.deadline = deadline();
+    dead.died = instant();
+    return dead;
+  }
+  DeadShardRecord dead_shard() {
+    DeadShardRecord dead;
+    dead.stripe = stripe_number();
+    dead.index = static_cast<std::uint8_t>(random_.below(4));
+    dead.shard = shard();
+    dead.node = node();
+    dead.shard_bytes = random_.below(500);
+    dead.lease_deadline = deadline();
+    dead.receipt = random_.bytes(random_.below(9));
+    dead.deletion = random_.bytes(random_.below(9));
+    // Never two at the same time: those come in any order.
+    if (random_.chance(2)) dead.ask_at = core::Instant{ask_at_ += static_cast<std::int64_t>(random_.between(1, 3))};
+    return dead;
   }
   core::ShardId shard() { return id_of<core::ShardId>(static_cast<unsigned>(random_.below(6))); }
   core::NodeId node() { return id_of<core::NodeId>(static_cast<unsigned>(random_.below(3))); }
@@ -107,6 +158,7 @@ class ChangeMaker {
   }
 
   Random& random_;
+  std::int64_t ask_at_ = 0;
 };
 
 template <class Records>
@@ -162,6 +214,23 @@ void expect_same(const Catalog& a, const Catalog& b, core::Instant now) {
     EXPECT_EQ(a.extents_in({number}).value(), b.extents_in({number}).value());
     EXPECT_EQ(a.placements({number}).value(), b.placements({number}).value());
   }
+  EXPECT_EQ(a.stripes_after({3}, 4).value(), b.stripes_after({3}, 4).value());
+  for (std::int64_t number = 1; number <= kStripes; ++number) {
+    EXPECT_EQ(a.audits({number}).value(), b.audits({number}).value());
+    EXPECT_EQ(a.dead_stripe({number}).value(), b.dead_stripe({number}).value());
+    EXPECT_EQ(a.dead_shards({number}).value(), b.dead_shards({number}).value());
+  }
+  for (unsigned fill = 0; fill <= kInodes; ++fill) {
+    EXPECT_EQ(a.dead_file(id_of<core::FileId>(fill)).value(), b.dead_file(id_of<core::FileId>(fill)).value());
+  }
+  for (unsigned fill = 0; fill < 3; ++fill) {
+    const auto node = id_of<core::NodeId>(fill);
+    EXPECT_EQ(a.unproven(node, now, 20).value(), b.unproven(node, now, 20).value());
+    EXPECT_EQ(a.next_unproven(node).value(), b.next_unproven(node).value());
+  }
+  EXPECT_THAT(a.dead_before(now, kAll)->files, ::testing::UnorderedElementsAreArray(b.dead_before(now, kAll)->files));
+  EXPECT_THAT(a.dead_before(now, kAll)->stripes,
+              ::testing::UnorderedElementsAreArray(b.dead_before(now, kAll)->stripes));
   for (const char* key : {"a\xfe", "aa\xfe"}) EXPECT_EQ(a.value(key).value(), b.value(key).value());
   expect_same_lists(a, b, now);
 }

@@ -31,6 +31,31 @@ bool is_profile(core::Profile profile) {
 
 }  // namespace
 
+bool ModelCatalog::State::apply_death(const Change& change) {
+  if (const auto* put_file = std::get_if<PutDeadFile>(&change)) {
+    const DeadFileRecord& dead = put_file->file;
+    if (dead.number.value == 0 || dead.size > kMax || dead.extents.size() > kDeadExtentsMax) return false;
+    dead_files[dead.number] = dead;
+  } else if (const auto* drop_file = std::get_if<DropDeadFile>(&change)) {
+    dead_files.erase(drop_file->number);
+  } else if (const auto* put_stripe = std::get_if<PutDeadStripe>(&change)) {
+    const DeadStripeRecord& dead = put_stripe->stripe;
+    if (dead.number.value <= 0 || !is_profile(dead.profile) || dead.length > kMax) return false;
+    dead_stripes[dead.number] = dead;
+  } else if (const auto* drop_stripe = std::get_if<DropDeadStripe>(&change)) {
+    dead_stripes.erase(drop_stripe->number);
+    std::erase_if(dead_shards, [&](const auto& entry) { return std::get<0>(entry.first) == drop_stripe->number; });
+  } else if (const auto* put_shard = std::get_if<PutDeadShard>(&change)) {
+    const DeadShardRecord& dead = put_shard->shard;
+    if (dead.index >= 20) return false;
+    dead_shards[{dead.stripe, dead.index, dead.node}] = dead;
+  } else if (const auto* put_audit = std::get_if<PutAudit>(&change)) {
+    if (put_audit->audit.index >= 20) return false;
+    audits[{put_audit->audit.stripe, put_audit->audit.index}] = put_audit->audit;
+  }
+  return true;
+}
+
 bool ModelCatalog::State::apply(const Change& change) {
   if (const auto* put_inode = std::get_if<PutInode>(&change)) {
     const InodeRecord& inode = put_inode->inode;
@@ -68,6 +93,7 @@ bool ModelCatalog::State::apply(const Change& change) {
   } else if (const auto* drop_stripe = std::get_if<DropStripe>(&change)) {
     if (stripes.erase(drop_stripe->stripe) == 0) return true;
     std::erase_if(placements, [&](const auto& entry) { return entry.first.first == drop_stripe->stripe; });
+    std::erase_if(audits, [&](const auto& entry) { return entry.first.first == drop_stripe->stripe; });
   } else if (const auto* put_placement = std::get_if<PutPlacement>(&change)) {
     const PlacementRecord& placement = put_placement->placement;
     if (placement.index >= 20) return false;
@@ -78,6 +104,8 @@ bool ModelCatalog::State::apply(const Change& change) {
     removals.erase({drop_removal->shard, drop_removal->node});
   } else if (const auto* put_value = std::get_if<PutValue>(&change)) {
     values[put_value->key] = put_value->value;
+  } else {
+    return apply_death(change);
   }
   return true;
 }
@@ -91,7 +119,8 @@ bool ModelCatalog::State::is_whole() const {
          std::ranges::all_of(
              extents,
              [&](const auto& e) { return has_inode(e.first.first) && has_stripe(e.second.stripe); }) &&
-         std::ranges::all_of(placements, [&](const auto& e) { return has_stripe(e.first.first); });
+         std::ranges::all_of(placements, [&](const auto& e) { return has_stripe(e.first.first); }) &&
+         std::ranges::all_of(audits, [&](const auto& e) { return has_stripe(e.first.first); });
 }
 
 StripeRecord ModelCatalog::State::with_live(StripeRecord stripe) const {
@@ -306,6 +335,74 @@ Result<CatalogTotals> ModelCatalog::totals() const {
   for (const auto& [number, stripe] : shared_->state.stripes)
     totals.bytes += shared_->state.with_live(stripe).live;
   return totals;
+}
+
+Result<std::vector<StripeRecord>> ModelCatalog::stripes_after(StripeNumber after, std::size_t limit) const {
+  return stripes_where(limit, [&](const StripeRecord& stripe) { return stripe.number > after; });
+}
+
+Result<std::vector<AuditRecord>> ModelCatalog::audits(StripeNumber stripe) const {
+  const std::lock_guard lock(shared_->mutex);
+  std::vector<AuditRecord> found;
+  for (const auto& [key, audit] : shared_->state.audits) {
+    if (key.first == stripe) found.push_back(audit);
+  }
+  return found;
+}
+
+Result<std::optional<DeadFileRecord>> ModelCatalog::dead_file(const core::FileId& file) const {
+  const std::lock_guard lock(shared_->mutex);
+  for (const auto& [number, dead] : shared_->state.dead_files) {
+    if (dead.file == file) return std::optional(dead);
+  }
+  return std::optional<DeadFileRecord>();
+}
+
+Result<std::optional<DeadStripeRecord>> ModelCatalog::dead_stripe(StripeNumber number) const {
+  const std::lock_guard lock(shared_->mutex);
+  return find_in(shared_->state.dead_stripes, number);
+}
+
+Result<std::vector<DeadShardRecord>> ModelCatalog::dead_shards(StripeNumber stripe) const {
+  const std::lock_guard lock(shared_->mutex);
+  std::vector<DeadShardRecord> found;
+  for (const auto& [key, dead] : shared_->state.dead_shards) {
+    if (dead.stripe == stripe) found.push_back(dead);
+  }
+  return found;
+}
+
+Result<std::vector<DeadShardRecord>> ModelCatalog::unproven(const core::NodeId& node, Instant now,
+                                                            std::size_t limit) const {
+  const std::lock_guard lock(shared_->mutex);
+  std::vector<DeadShardRecord> found;
+  for (const auto& [key, dead] : shared_->state.dead_shards) {
+    if (dead.node == node && dead.ask_at && *dead.ask_at <= now) found.push_back(dead);
+  }
+  std::ranges::stable_sort(found, {}, &DeadShardRecord::ask_at);
+  found.resize(std::min(limit, found.size()));
+  return found;
+}
+
+Result<std::optional<Instant>> ModelCatalog::next_unproven(const core::NodeId& node) const {
+  const std::lock_guard lock(shared_->mutex);
+  std::optional<Instant> next;
+  for (const auto& [key, dead] : shared_->state.dead_shards) {
+    if (dead.node == node && dead.ask_at && (!next || *dead.ask_at < *next)) next = dead.ask_at;
+  }
+  return next;
+}
+
+Result<DeadNumbers> ModelCatalog::dead_before(Instant instant, std::size_t limit) const {
+  const std::lock_guard lock(shared_->mutex);
+  DeadNumbers found;
+  for (const auto& [number, dead] : shared_->state.dead_files) {
+    if (dead.died < instant && found.files.size() < limit) found.files.push_back(number);
+  }
+  for (const auto& [number, dead] : shared_->state.dead_stripes) {
+    if (dead.died < instant && found.stripes.size() < limit) found.stripes.push_back(number);
+  }
+  return found;
 }
 
 Result<std::vector<std::string>> ModelCatalog::check() const {

@@ -5,6 +5,7 @@
 
 #include <map>
 #include <mutex>
+#include <tuple>
 
 #include "meta/catalog.hpp"
 
@@ -42,6 +43,15 @@ class ModelCatalog final : public Catalog {
   Result<std::vector<InodeNumber>> orphans(std::size_t limit) const override;
   Result<ExpiringTotals> expiring(core::Instant from, core::Instant until) const override;
   Result<CatalogTotals> totals() const override;
+  Result<std::vector<StripeRecord>> stripes_after(StripeNumber after, std::size_t limit) const override;
+  Result<std::vector<AuditRecord>> audits(StripeNumber stripe) const override;
+  Result<std::optional<DeadFileRecord>> dead_file(const core::FileId& file) const override;
+  Result<std::optional<DeadStripeRecord>> dead_stripe(StripeNumber number) const override;
+  Result<std::vector<DeadShardRecord>> dead_shards(StripeNumber stripe) const override;
+  Result<std::vector<DeadShardRecord>> unproven(const core::NodeId& node, core::Instant now,
+                                                std::size_t limit) const override;
+  Result<std::optional<core::Instant>> next_unproven(const core::NodeId& node) const override;
+  Result<DeadNumbers> dead_before(core::Instant instant, std::size_t limit) const override;
   /// Only names and link counts: the rest cannot come apart here, or has tests of its own.
   Result<std::vector<std::string>> check() const override;
 
@@ -55,9 +65,14 @@ class ModelCatalog final : public Catalog {
     std::map<std::pair<StripeNumber, std::uint8_t>, PlacementRecord> placements;
     std::map<std::pair<core::ShardId, core::NodeId>, RemovalRecord> removals;
     std::map<std::string, core::Bytes> values;
+    std::map<InodeNumber, DeadFileRecord> dead_files;
+    std::map<StripeNumber, DeadStripeRecord> dead_stripes;
+    std::map<std::tuple<StripeNumber, std::uint8_t, core::NodeId>, DeadShardRecord> dead_shards;
+    std::map<std::pair<StripeNumber, std::uint8_t>, AuditRecord> audits;
     InodeNumber last_inode;
     StripeNumber last_stripe;
 
+    bool apply_death(const Change& change);  // of the kinds that are about the dead
     bool apply(const Change& change);     // false for a record no catalog may hold
     [[nodiscard]] bool is_whole() const;  // every reference leads somewhere
     [[nodiscard]] StripeRecord with_live(StripeRecord stripe) const;

@@ -82,9 +82,9 @@ TEST_F(SqliteCatalogTest, OnlyTheOwnerMayReadTheFile) {
 
 TEST_F(SqliteCatalogTest, ANewerVersionIsRefusedAndLeftAsItIs) {
   fill(1);
-  RawDatabase(path_).run("PRAGMA user_version = 2");
+  RawDatabase(path_).run("PRAGMA user_version = 3");
   EXPECT_EQ(open_failure().code, Error::version);
-  RawDatabase(path_).run("PRAGMA user_version = 1");
+  RawDatabase(path_).run("PRAGMA user_version = 2");
   EXPECT_TRUE(open()->lookup({1}, "file 2").value());
 }
 
