@@ -176,6 +176,9 @@ class Engine {
   /// the kernel forgets what is dead now. After start(), before stop(); any thread.
   void clock_changed();
 
+  /// The proof of a file (meta/proof.hpp), as JSON text: of a living one by its inode, of one that died by its file id.
+  [[nodiscard]] Result<std::string> proof(InodeNumber number) const;
+  [[nodiscard]] Result<std::string> proof_of_dead(const core::FileId& file) const;
   /// What `ephfs status` shows, as JSON text.
   [[nodiscard]] std::string status_json() const;
   [[nodiscard]] const EngineOptions& options() const;

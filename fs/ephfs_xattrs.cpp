@@ -173,6 +173,7 @@ constexpr std::array kAttributes{
     EphfsXattr{"health", describe_health, is_always_set, nullptr, nullptr},
     EphfsXattr{"placement", describe_placement, is_always_set, nullptr, nullptr},
     EphfsXattr{"manifest", signed_manifest, is_always_set, nullptr, nullptr},
+    EphfsXattr{"proof", signed_proof, is_always_set, nullptr, nullptr},
 };
 
 }  // namespace

@@ -41,5 +41,6 @@ struct EphfsXattr {
 [[nodiscard]] Result<std::string> describe_health(EngineState& state, Inode& inode);
 [[nodiscard]] Result<std::string> describe_placement(EngineState& state, Inode& inode);
 [[nodiscard]] Result<std::string> signed_manifest(EngineState& state, Inode& inode);
+[[nodiscard]] Result<std::string> signed_proof(EngineState& state, Inode& inode);
 
 }  // namespace ephfs::fs

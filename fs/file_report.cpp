@@ -7,6 +7,7 @@
 
 #include "fs/ephfs_xattrs.hpp"
 #include "meta/manifest.hpp"
+#include "meta/proof.hpp"
 
 namespace ephfs::fs {
 namespace {
@@ -62,6 +63,19 @@ bool is_readable(const StripeHealth& health) {
 template <class Which>
 std::int64_t count(const Content& content, Which which) {
   return std::count_if(content.stripes.begin(), content.stripes.end(), which);
+}
+
+/// busy while what the catalog says of the file is not all there is.
+Result<> check_settled(Inode& inode) {
+  const std::shared_lock lock(inode.mutex);
+  if (inode.record_dirty || (inode.data && !inode.data->dirty().empty())) {
+    return core::fail(core::Error::busy, "the file has changes that are not placed");
+  }
+  return {};
+}
+
+meta::ProofContext proof_context(const EngineState& state) {
+  return {*state.catalog, state.keys.volume, state.owner, state.clock.now()};
 }
 
 }  // namespace
@@ -137,17 +151,32 @@ Result<std::string> describe_placement(EngineState& state, Inode& inode) {
 
 Result<std::string> signed_manifest(EngineState& state, Inode& inode) {
   if (!inode.is_regular()) return core::fail(core::Error::no_attribute);
-  {
-    const std::shared_lock lock(inode.mutex);
-    if (inode.record_dirty || (inode.data && !inode.data->dirty().empty())) {
-      return core::fail(core::Error::busy, "the file has changes that are not placed");
-    }
-  }
+  EPHFS_TRY_VOID(check_settled(inode));
   EPHFS_TRY(const auto manifest, meta::build_manifest(*state.catalog, inode.number, state.keys.volume));
   EPHFS_TRY(const auto bytes, meta::sign_manifest(manifest, state.owner));
   if (bytes.size() > kValueBytesMax)
     return core::fail(core::Error::file_too_large, "the manifest is past 64 KiB");
   return std::string(core::as_text(bytes));
+}
+
+Result<std::string> signed_proof(EngineState& state, Inode& inode) {
+  if (!inode.is_regular()) return core::fail(core::Error::no_attribute);
+  EPHFS_TRY_VOID(check_settled(inode));
+  EPHFS_TRY(auto text, meta::prove_file(proof_context(state), inode.number));
+  if (text.size() > kValueBytesMax) {
+    return core::fail(core::Error::file_too_large, "the proof is past 64 KiB: ephfs proof gives it");
+  }
+  return text;
+}
+
+Result<std::string> Engine::proof(InodeNumber number) const {
+  EPHFS_TRY(const auto inode, live_inode(*state_, number));
+  EPHFS_TRY_VOID(check_settled(*inode));
+  return meta::prove_file(proof_context(*state_), number);
+}
+
+Result<std::string> Engine::proof_of_dead(const core::FileId& file) const {
+  return meta::prove_dead_file(proof_context(*state_), file);
 }
 
 }  // namespace ephfs::fs

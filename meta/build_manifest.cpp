@@ -39,6 +39,46 @@ Result<std::optional<ManifestStripe>> describe_stripe(const Catalog& catalog, St
   return std::optional<ManifestStripe>(std::move(stripe));
 }
 
+/// Of a stripe that is remembered, or lives on without the file.
+Result<std::optional<ManifestStripe>> recall_stripe(const Catalog& catalog, StripeNumber number) {
+  EPHFS_TRY(const auto dead, catalog.dead_stripe(number));
+  if (!dead) return describe_stripe(catalog, number);
+  ManifestStripe stripe;
+  stripe.id = dead->id;
+  stripe.algorithm = dead->algorithm;
+  stripe.profile = dead->profile;
+  stripe.length = dead->length;
+  stripe.shard_bytes = core::shard_bytes(dead->length, dead->profile);
+  EPHFS_TRY(const auto shards, catalog.dead_shards(number));
+  for (const DeadShardRecord& shard : shards) {
+    if (!stripe.shards.empty() && stripe.shards.back().index == shard.index) continue;
+    stripe.shards.push_back({shard.index, shard.shard, shard.node});
+  }
+  return std::optional<ManifestStripe>(std::move(stripe));
+}
+
+using DescribeStripe = Result<std::optional<ManifestStripe>> (*)(const Catalog& catalog, StripeNumber number);
+
+/// Adds extents and their stripes. False when a stripe is not there.
+Result<bool> add_extents(const Catalog& catalog, const std::vector<ExtentRecord>& extents, DescribeStripe describe,
+                         Manifest& manifest) {
+  std::unordered_map<StripeNumber, std::uint32_t> places;
+  for (const ExtentRecord& extent : extents) {
+    if (extent.offset >= manifest.size) break;
+    const auto [place, is_new] =
+        places.try_emplace(extent.stripe, static_cast<std::uint32_t>(manifest.stripes.size()));
+    if (is_new) {
+      EPHFS_TRY(auto stripe, describe(catalog, extent.stripe));
+      if (!stripe) return false;
+      manifest.stripes.push_back(*std::move(stripe));
+    }
+    manifest.extents.push_back({extent.offset, std::min(extent.length, manifest.size - extent.offset),
+                                place->second, extent.stripe_offset, extent.origin_offset,
+                                extent.origin_length});
+  }
+  return true;
+}
+
 /// None when what was read does not belong together and is to be read again.
 Result<std::optional<Manifest>> try_build(const Catalog& catalog, const InodeRecord& inode,
                                           const std::vector<ExtentRecord>& extents,
@@ -48,20 +88,8 @@ Result<std::optional<Manifest>> try_build(const Catalog& catalog, const InodeRec
   manifest.file = inode.file;
   manifest.size = inode.size;
   manifest.deadline = inode.deadline;
-  std::unordered_map<StripeNumber, std::uint32_t> places;
-  for (const ExtentRecord& extent : extents) {
-    if (extent.offset >= inode.size) break;
-    const auto [place, is_new] =
-        places.try_emplace(extent.stripe, static_cast<std::uint32_t>(manifest.stripes.size()));
-    if (is_new) {
-      EPHFS_TRY(auto stripe, describe_stripe(catalog, extent.stripe));
-      if (!stripe) return std::optional<Manifest>();
-      manifest.stripes.push_back(*std::move(stripe));
-    }
-    manifest.extents.push_back({extent.offset, std::min(extent.length, inode.size - extent.offset),
-                                place->second, extent.stripe_offset, extent.origin_offset,
-                                extent.origin_length});
-  }
+  EPHFS_TRY(const bool whole, add_extents(catalog, extents, describe_stripe, manifest));
+  if (!whole) return std::optional<Manifest>();
   return std::optional<Manifest>(std::move(manifest));
 }
 
@@ -81,6 +109,20 @@ Result<Manifest> build_manifest(const Catalog& catalog, InodeNumber number, cons
     if (manifest && inode_after == inode && extents_after == extents) return *std::move(manifest);
   }
   return fail(Error::busy, name_of(number) + ": it keeps changing");
+}
+
+Result<Manifest> build_dead_manifest(const Catalog& catalog, const DeadFileRecord& dead,
+                                     const core::VolumeId& volume) {
+  const std::string name = "manifest of dead file " + dead.file.hex();
+  if (!dead.complete) return fail(Error::not_found, name + ": it had too many extents");
+  Manifest manifest;
+  manifest.volume = volume;
+  manifest.file = dead.file;
+  manifest.size = dead.size;
+  manifest.deadline = dead.deadline;
+  EPHFS_TRY(const bool whole, add_extents(catalog, dead.extents, recall_stripe, manifest));
+  if (!whole) return fail(Error::not_found, name + ": a stripe of it never left this machine");
+  return manifest;
 }
 
 }  // namespace ephfs::meta

@@ -78,5 +78,9 @@ constexpr std::size_t kManifestBytesMax = std::size_t{64} << 20;
 /// changing.
 [[nodiscard]] Result<Manifest> build_manifest(const Catalog& catalog, InodeNumber number,
                                               const core::VolumeId& volume);
+/// The manifest that a dead file had, as far as its stripes are remembered: not_found when one is not, or not all of the
+/// file's extents were kept.
+[[nodiscard]] Result<Manifest> build_dead_manifest(const Catalog& catalog, const DeadFileRecord& dead,
+                                                   const core::VolumeId& volume);
 
 }  // namespace ephfs::meta

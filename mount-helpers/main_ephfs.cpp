@@ -48,6 +48,10 @@ constexpr std::array kCommands{
             [](const Arguments& a) { return report(run_profile(a)); }},
     Command{"doctor", "[VOLUME | MOUNTPOINT | --dir DIR] [--json] [--accept-clock]   check machine and volume",
             [](const Arguments& a) { return report(run_doctor(a)); }},
+    Command{"proof", "PATH | FILE-ID [VOLUME]                         print what was signed about a file, living or dead",
+            [](const Arguments& a) { return report(run_proof(a)); }},
+    Command{"verify", "PROOF.json... [--owner HEX] [--complete] [--json]  check proofs, with nothing else at hand",
+            [](const Arguments& a) { return report(run_verify(a)); }},
     Command{"version", "                                                print the version",
             [](const Arguments& a) { return report(run_version(a)); }},
 };

@@ -2,6 +2,7 @@
 #include "mount-helpers/reports.hpp"
 
 #include <boost/json.hpp>
+#include <charconv>
 
 #include "mount-helpers/clock_report.hpp"
 #include "mount-helpers/metrics.hpp"
@@ -70,6 +71,27 @@ json::array describe_peers(node::Node& node, Loop& loop) {
   return peers;
 }
 
+/// ?inode=NUMBER of a living file, ?file=HEX of a dead one.
+node::ControlResponse give_proof(const fs::Engine& engine, const node::ControlRequest& request) {
+  const auto proof = [&]() -> core::Result<std::string> {
+    constexpr std::string_view kInode = "inode=";
+    constexpr std::string_view kFile = "file=";
+    if (request.query.starts_with(kFile)) {
+      const auto file = core::FileId::from_hex(request.query.substr(kFile.size()));
+      if (file) return engine.proof_of_dead(*file);
+    } else if (request.query.starts_with(kInode)) {
+      const auto digits = request.query.substr(kInode.size());
+      std::uint64_t number = 0;
+      const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
+      if (error == std::errc{} && end == digits.data() + digits.size()) return engine.proof(core::InodeNumber{number});
+    }
+    return core::fail(core::Error::invalid_argument, "a proof of inode=NUMBER or file=HEX");
+  }();
+  if (proof) return {200, "application/json", *proof};
+  const bool is_missing = proof.error().code == core::Error::not_found || proof.error().code == core::Error::gone;
+  return {is_missing ? 404U : 409U, "text/plain", proof.error().message() + "\n"};
+}
+
 node::ControlHandler peers_handler(node::Node& node, Loop& loop) {
   return [&node, &loop](const node::ControlRequest&) {
     node::ControlResponse response;
@@ -107,6 +129,7 @@ node::ControlHandlers volume_handlers(const fs::Engine& engine, node::Node& node
   add_measuring_handlers(handlers, describe);
   handlers["/peers"] = peers_handler(node, loop);
   add_clock_handlers(clock, node, loop, handlers);
+  handlers["/proof"] = [&engine](const node::ControlRequest& request) { return give_proof(engine, request); };
   return handlers;
 }
 

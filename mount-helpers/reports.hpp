@@ -10,10 +10,10 @@
 
 namespace ephfs::cli {
 
-/// /status, /peers and /clock of a mounted volume. All four outlive the handlers.
+/// /status, /peers, /clock and /proof of a mounted volume. All four outlive the handlers.
 [[nodiscard]] node::ControlHandlers volume_handlers(const fs::Engine& engine, node::Node& node, core::GuardedClock& clock,
                                                     Loop& loop);
-/// The same of a node.
+/// The same of a node, but /proof.
 [[nodiscard]] node::ControlHandlers node_handlers(node::Node& node, core::GuardedClock& clock, Loop& loop);
 
 }  // namespace ephfs::cli

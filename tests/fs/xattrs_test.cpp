@@ -69,7 +69,7 @@ TEST_F(XattrTest, NamesAreChecked) {
       {"user." + std::string(250, 'x'), ENODATA, 0},
       {"user.ephfs.unknown", EINVAL, EINVAL},
       {"user.ephfs.", EINVAL, EINVAL},
-      {"user.ephfs.proof", EINVAL, EINVAL},
+      {"user.ephfs.proofs", EINVAL, EINVAL},
       {"user.ephfs", ENODATA, 0},
       {"user.ephfs.state", 0, EPERM},
       {"user.ephfs.health", 0, EPERM},
