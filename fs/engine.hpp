@@ -179,6 +179,14 @@ class Engine {
   /// The proof of a file (meta/proof.hpp), as JSON text: of a living one by its inode, of one that died by its file id.
   [[nodiscard]] Result<std::string> proof(InodeNumber number) const;
   [[nodiscard]] Result<std::string> proof_of_dead(const core::FileId& file) const;
+  /// Audits by pages, as JSON text, each page within `limits` (engine_audits.cpp). Of up to kAuditStripes stripes from the
+  /// first above `after`, placements by a few leaves: one a stripe, or all.
+  [[nodiscard]] awaitable<Result<std::string>> audit(StripeNumber after, bool all, net::CallLimits limits);
+  /// Of a file's stripes above `after`, a few at once: every byte of every shard.
+  [[nodiscard]] awaitable<Result<std::string>> verify(InodeNumber number, StripeNumber after, net::CallLimits limits);
+  /// The TTL audit: of the volume itself, and of one node.
+  [[nodiscard]] Result<std::string> audit_ttl();
+  [[nodiscard]] awaitable<Result<std::string>> audit_ttl(core::NodeId node, net::CallLimits limits);
   /// What `ephfs status` shows, as JSON text.
   [[nodiscard]] std::string status_json() const;
   [[nodiscard]] const EngineOptions& options() const;

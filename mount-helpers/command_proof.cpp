@@ -10,6 +10,7 @@
 #include "core/keyring.hpp"
 #include "meta/proof.hpp"
 #include "meta/sqlite_catalog.hpp"
+#include "mount-helpers/audit_report.hpp"
 #include "mount-helpers/commands.hpp"
 #include "mount-helpers/passphrase.hpp"
 #include "mount-helpers/paths.hpp"
@@ -24,18 +25,32 @@ using core::Error;
 using core::fail;
 using core::Result;
 
-/// A file on a mounted volume: the daemon makes the proof.
-Result<std::string> proof_of_path(const std::string& path) {
+/// A file on a mounted volume.
+struct MountedFile {
+  std::filesystem::path volume;
+  std::uint64_t inode = 0;
+};
+
+/// None for a path that is on no ephfs mount.
+std::optional<MountedFile> mounted_file(const std::string& path) {
   struct stat status {};
-  if (::stat(path.c_str(), &status) != 0) return core::fail_errno(path);
-  const auto absolute = std::filesystem::weakly_canonical(path);
+  if (::stat(path.c_str(), &status) != 0) return std::nullopt;
+  std::error_code error;
+  const auto absolute = std::filesystem::canonical(path, error);
   for (const auto& volume : mounted_volumes()) {
     const auto [end, rest] =
         std::mismatch(volume.mountpoint.begin(), volume.mountpoint.end(), absolute.begin(), absolute.end());
-    if (end != volume.mountpoint.end()) continue;
-    return node::control_get(control_socket(volume.directory), "/proof?inode=" + std::to_string(status.st_ino));
+    if (!error && end == volume.mountpoint.end()) return MountedFile{volume.directory, status.st_ino};
   }
-  return fail(Error::invalid_argument, path + " is not on an ephfs mount");
+  return std::nullopt;
+}
+
+/// The daemon makes the proof.
+Result<std::string> proof_of_path(const std::string& path) {
+  if (!std::filesystem::exists(path)) return fail(Error::not_found, path);
+  const auto file = mounted_file(path);
+  if (!file) return fail(Error::invalid_argument, path + " is not on an ephfs mount");
+  return node::control_get(control_socket(file->volume), "/proof?inode=" + std::to_string(file->inode));
 }
 
 /// From the catalog of a volume that is not mounted.
@@ -179,10 +194,16 @@ Result<> run_proof(const Arguments& arguments) {
 Result<> run_verify(const Arguments& arguments) {
   EPHFS_TRY(const auto parsed,
             parse_arguments(arguments, {{"--json", false}, {"--complete", false}, {"--owner", true}}));
-  if (parsed.words.empty()) return usage("ephfs verify PROOF.json... [--owner HEX] [--complete] [--json]");
+  if (parsed.words.empty()) return usage("ephfs verify PROOF... [--owner HEX] [--complete] [--json] | PATH [--json]");
   const VerifyWishes wishes{parsed.has("--json"), parsed.has("--complete"), parsed.value("--owner")};
   if (parsed.has("--owner") && !core::OwnerId::from_hex(wishes.owner)) {
     return fail(Error::invalid_argument, "option --owner " + wishes.owner + ": expected 64 hexadecimal digits");
+  }
+  if (parsed.words.size() == 1) {
+    if (const auto file = mounted_file(parsed.words[0])) {
+      const std::string target = "/verify?inode=" + std::to_string(file->inode) + "&";
+      return report_audit(file->volume, target, wishes.as_json);
+    }
   }
   std::size_t bad = 0;
   for (const auto& path : parsed.words) {

@@ -42,6 +42,7 @@ struct ArgumentOption {
 [[nodiscard]] core::Result<> run_peers(const Arguments& arguments);
 [[nodiscard]] core::Result<> run_ttl(const Arguments& arguments);
 [[nodiscard]] core::Result<> run_profile(const Arguments& arguments);
+[[nodiscard]] core::Result<> run_audit(const Arguments& arguments);
 [[nodiscard]] core::Result<> run_proof(const Arguments& arguments);
 [[nodiscard]] core::Result<> run_verify(const Arguments& arguments);
 [[nodiscard]] core::Result<> run_status(const Arguments& arguments);

@@ -3,6 +3,7 @@
 
 #include <boost/json.hpp>
 #include <charconv>
+#include <limits>
 
 #include "mount-helpers/clock_report.hpp"
 #include "mount-helpers/metrics.hpp"
@@ -13,6 +14,7 @@ namespace {
 namespace json = boost::json;
 
 constexpr std::chrono::seconds kProbePatience{2};
+constexpr std::chrono::seconds kAuditPatience{3};
 
 json::object describe_node(node::Node& node) {
   const auto usage = node.store().usage();
@@ -71,25 +73,50 @@ json::array describe_peers(node::Node& node, Loop& loop) {
   return peers;
 }
 
+/// The value of `key` in "a=1&b=2"; empty when it is not there.
+std::string_view value_in(std::string_view query, std::string_view key) {
+  while (!query.empty()) {
+    const auto pair = query.substr(0, query.find('&'));
+    query.remove_prefix(std::min(pair.size() + 1, query.size()));
+    const auto equals = pair.find('=');
+    if (equals != std::string_view::npos && pair.substr(0, equals) == key) return pair.substr(equals + 1);
+  }
+  return {};
+}
+
+std::optional<std::uint64_t> number_in(std::string_view query, std::string_view key) {
+  const auto digits = value_in(query, key);
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
+  if (error != std::errc{} || end != digits.data() + digits.size()) return std::nullopt;
+  return number;
+}
+
+core::StripeNumber stripe_of(std::uint64_t number) {
+  constexpr auto kLast = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+  return {static_cast<std::int64_t>(std::min(number, kLast))};
+}
+
+node::ControlResponse answer_of(core::Result<std::string> result) {
+  if (result) return {200, "application/json", *std::move(result)};
+  const auto code = result.error().code;
+  const bool is_missing = code == core::Error::not_found || code == core::Error::gone;
+  return {is_missing ? 404U : 409U, "text/plain", result.error().message() + "\n"};
+}
+
+/// A page of an audit is answered within what the one who asks waits.
+net::CallLimits audit_limits(const fs::Engine& engine) {
+  const core::Milliseconds patience = std::min<core::Milliseconds>(engine.options().peer_timeout, kAuditPatience);
+  return {engine.clock().boot_now() + patience, {}};
+}
+
 /// ?inode=NUMBER of a living file, ?file=HEX of a dead one.
 node::ControlResponse give_proof(const fs::Engine& engine, const node::ControlRequest& request) {
-  const auto proof = [&]() -> core::Result<std::string> {
-    constexpr std::string_view kInode = "inode=";
-    constexpr std::string_view kFile = "file=";
-    if (request.query.starts_with(kFile)) {
-      const auto file = core::FileId::from_hex(request.query.substr(kFile.size()));
-      if (file) return engine.proof_of_dead(*file);
-    } else if (request.query.starts_with(kInode)) {
-      const auto digits = request.query.substr(kInode.size());
-      std::uint64_t number = 0;
-      const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
-      if (error == std::errc{} && end == digits.data() + digits.size()) return engine.proof(core::InodeNumber{number});
-    }
-    return core::fail(core::Error::invalid_argument, "a proof of inode=NUMBER or file=HEX");
-  }();
-  if (proof) return {200, "application/json", *proof};
-  const bool is_missing = proof.error().code == core::Error::not_found || proof.error().code == core::Error::gone;
-  return {is_missing ? 404U : 409U, "text/plain", proof.error().message() + "\n"};
+  if (const auto number = number_in(request.query, "inode")) return answer_of(engine.proof(core::InodeNumber{*number}));
+  if (const auto file = core::FileId::from_hex(value_in(request.query, "file"))) {
+    return answer_of(engine.proof_of_dead(*file));
+  }
+  return answer_of(core::fail(core::Error::invalid_argument, "/proof?inode=NUMBER or /proof?file=HEX"));
 }
 
 node::ControlHandler peers_handler(node::Node& node, Loop& loop) {
@@ -118,7 +145,7 @@ void add_measuring_handlers(node::ControlHandlers& handlers, const std::function
 
 }  // namespace
 
-node::ControlHandlers volume_handlers(const fs::Engine& engine, node::Node& node, core::GuardedClock& clock, Loop& loop) {
+node::ControlHandlers volume_handlers(fs::Engine& engine, node::Node& node, core::GuardedClock& clock, Loop& loop) {
   node::ControlHandlers handlers;
   const auto describe = [&engine, &node, &clock] {
     auto status = json::parse(engine.status_json()).as_object();
@@ -130,6 +157,24 @@ node::ControlHandlers volume_handlers(const fs::Engine& engine, node::Node& node
   handlers["/peers"] = peers_handler(node, loop);
   add_clock_handlers(clock, node, loop, handlers);
   handlers["/proof"] = [&engine](const node::ControlRequest& request) { return give_proof(engine, request); };
+  handlers["/audit"] = [&engine, &loop](const node::ControlRequest& request) {
+    const auto after = number_in(request.query, "after");
+    if (!after) return answer_of(core::fail(core::Error::invalid_argument, "/audit?after=STRIPE[&all=1]"));
+    const bool all = number_in(request.query, "all") == std::uint64_t{1};
+    return answer_of(loop.start(engine.audit(stripe_of(*after), all, audit_limits(engine))).get());
+  };
+  handlers["/verify"] = [&engine, &loop](const node::ControlRequest& request) {
+    const auto inode = number_in(request.query, "inode");
+    const auto after = number_in(request.query, "after");
+    if (!inode || !after) return answer_of(core::fail(core::Error::invalid_argument, "/verify?inode=NUMBER&after=STRIPE"));
+    return answer_of(loop.start(engine.verify({*inode}, stripe_of(*after), audit_limits(engine))).get());
+  };
+  handlers["/audit_ttl"] = [&engine, &loop](const node::ControlRequest& request) {
+    if (request.query.empty()) return answer_of(engine.audit_ttl());
+    const auto asked = core::NodeId::from_hex(value_in(request.query, "node"));
+    if (!asked) return answer_of(core::fail(core::Error::invalid_argument, "/audit_ttl?node=HEX"));
+    return answer_of(loop.start(engine.audit_ttl(*asked, audit_limits(engine))).get());
+  };
   return handlers;
 }
 

@@ -10,8 +10,8 @@
 
 namespace ephfs::cli {
 
-/// /status, /peers, /clock and /proof of a mounted volume. All four outlive the handlers.
-[[nodiscard]] node::ControlHandlers volume_handlers(const fs::Engine& engine, node::Node& node, core::GuardedClock& clock,
+/// /status, /peers, /clock, /proof, /audit, /verify and /audit_ttl of a mounted volume. All four outlive the handlers.
+[[nodiscard]] node::ControlHandlers volume_handlers(fs::Engine& engine, node::Node& node, core::GuardedClock& clock,
                                                     Loop& loop);
 /// The same of a node, but /proof.
 [[nodiscard]] node::ControlHandlers node_handlers(node::Node& node, core::GuardedClock& clock, Loop& loop);
