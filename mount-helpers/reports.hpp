@@ -13,7 +13,7 @@ namespace ephfs::cli {
 /// /status, /peers, /clock, /proof, /audit, /verify and /audit_ttl of a mounted volume. All four outlive the handlers.
 [[nodiscard]] node::ControlHandlers volume_handlers(fs::Engine& engine, node::Node& node, core::GuardedClock& clock,
                                                     Loop& loop);
-/// The same of a node, but /proof.
+/// /status, /peers and /clock of a node.
 [[nodiscard]] node::ControlHandlers node_handlers(node::Node& node, core::GuardedClock& clock, Loop& loop);
 
 }  // namespace ephfs::cli

@@ -24,6 +24,12 @@ std::vector<core::Bytes> samples() {
           core::sign_receipt({core::ReceiptKind::stored, shard, core::node_id_of(signer().public_key()), owner,
                               core::Instant{1'700'000'000'000}, deadline, 4096},
                              signer())
+              .serialize(),
+          core::sign_inquiry({core::InquiryKind::deletions, node, owner, core::random_id<core::Hash>()}, signer())
+              .serialize(),
+          core::sign_puncture({core::random_id<core::VolumeId>(), owner, core::Instant{1'700'000'000'000},
+                               core::Instant{1'700'000'000'000}},
+                              signer())
               .serialize()};
 }
 
@@ -35,6 +41,9 @@ void try_bytes(core::ByteView bytes) {
   (void)core::open_lease(*envelope);
   (void)core::open_removal(*envelope);
   (void)core::open_receipt(*envelope);
+  (void)core::read_receipt(*envelope);
+  (void)core::open_inquiry(*envelope);
+  (void)core::open_puncture(*envelope);
 }
 
 }  // namespace ephfs::fuzz

@@ -22,6 +22,12 @@ net::FetchRequest some_fetch(bool with_proof) {
 
 net::Challenge some_challenge() { return {core::random_id<core::ShardId>(), {}, {0, 3}}; }
 
+core::Envelope some_order() {
+  core::Envelope order;
+  order.statement = core::Bytes(80);
+  return order;
+}
+
 core::Bytes framed(const Message& message) {
   const core::Bytes header = net::pack_packet({message.kind, 7, 1000, message.body});
   core::Bytes bytes{static_cast<std::byte>(header.size() & 0xffU), static_cast<std::byte>(header.size() >> 8U)};
@@ -38,6 +44,8 @@ void unpack_reply(const Message& message) {
   (void)net::unpack_proof(message, some_challenge());
   (void)net::unpack_status(message);
   (void)net::unpack_join_reply(message);
+  (void)net::unpack_receipts(message);
+  (void)net::unpack_holdings(message);
 }
 
 void unpack(const Message& message) {
@@ -59,6 +67,12 @@ void unpack(const Message& message) {
       }
       break;
     case MessageKind::join: (void)net::unpack_join(message); break;
+    case MessageKind::deletions:
+    case MessageKind::holdings:
+      if (const auto inquiry = net::unpack_inquiry(message)) {
+        EPHFS_CHECK(net::check_inquiry(*inquiry), "a question that was taken is within its bounds");
+      }
+      break;
     case MessageKind::members: (void)net::unpack_members(message); break;
     default: break;
   }
@@ -83,6 +97,9 @@ std::vector<core::Bytes> samples() {
           framed(net::pack_join({core::Bytes(net::kJoinSecretBytes), member.address})),
           framed(net::pack_join_reply({core::random_id<core::PoolId>(), {member}})),
           framed(net::pack_members({member})),
+          framed(net::pack_inquiry(MessageKind::deletions, {some_order(), {core::random_id<core::ShardId>()}})),
+          framed(net::pack_receipts({some_order()})),
+          framed(net::pack_holdings({{core::random_id<core::ShardId>(), 4096, 1, {}, true}})),
           framed({MessageKind::failure, net::pack_failure(core::fail(core::Error::no_space, "sample")), {}})};
 }
 
