@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Audits of a whole volume: clean when all is well, and each kind of fault found by its name when it is planted.
+#include <fstream>
+
 #include <boost/json.hpp>
 #include <fcntl.h>
 #include <gmock/gmock.h>

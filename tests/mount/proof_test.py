@@ -92,3 +92,32 @@ class Proofs(EphfsTest):
         self.assertEqual((report["died"], report["deletions"], report["faults"]), ("expired", 3, []))
         for node in self.nodes.nodes:
             self.assertEqual(node.shards(), [])
+
+    def audit(self, *options):
+        done = run(EPHFS, "audit", self.vol.mountpoint, "--json", *options, check=False)
+        return json.loads(done.stdout), done.returncode
+
+    def test_audits_find_what_was_damaged_and_lost(self):
+        path, _ = self.write("letter")
+        wait_for("a clean volume", lambda: self.audit("--ttl") == ({"nodes": 3, "faults": []}, 0), 60)
+        found, status = self.audit("--all")
+        self.assertEqual((found["passed"] >= 3, found["failed"], status), (True, 0, 0))
+        self.assertEqual(run(EPHFS, "verify", path, check=False).returncode, 0)
+
+        for shard in self.nodes.nodes[0].shards():
+            # All of it: a few leaves at random are proven.
+            size = os.path.getsize(shard)
+            with open(shard, "r+b") as file:
+                file.write(os.urandom(size))
+        for shard in self.nodes.nodes[1].shards():
+            os.unlink(shard)
+        found, status = self.audit("--all")
+        self.assertEqual((found["failed"] >= 2, found["unreachable"], status), (True, 0, 1))
+        done = run(EPHFS, "verify", path, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(done.stdout.count("failed: shard"), 2)
+        found, status = self.audit("--ttl")
+        self.assertEqual(status, 1)
+        self.assertEqual({fault["kind"] for fault in found["faults"]}, {"lease_without_shard"})
+        self.nodes.nodes[2].stop(signal.SIGKILL)
+        self.assertIn("unreachable_node", {fault["kind"] for fault in self.audit("--ttl")[0]["faults"]})
