@@ -46,7 +46,8 @@ class AuditsTest : public ::testing::Test {
     std::multiset<std::string> results;
     const auto page = volume.run(volume.engine().audit({0}, all, limits()));
     EXPECT_TRUE(page) << page.error();
-    for (const auto& finding : json::parse(*page).at("audited").as_array()) {
+    const json::value said = json::parse(*page);
+    for (const auto& finding : said.at("audited").as_array()) {
       results.insert(std::string(finding.at("result").as_string()));
     }
     return results;
@@ -55,7 +56,8 @@ class AuditsTest : public ::testing::Test {
     std::multiset<std::string> results;
     const auto page = volume.run(volume.engine().verify(number, {0}, limits()));
     EXPECT_TRUE(page) << page.error();
-    for (const auto& finding : json::parse(*page).at("audited").as_array()) {
+    const json::value said = json::parse(*page);
+    for (const auto& finding : said.at("audited").as_array()) {
       results.insert(std::string(finding.at("result").as_string()));
     }
     return results;
@@ -65,13 +67,15 @@ class AuditsTest : public ::testing::Test {
     std::multiset<std::string> kinds;
     const auto take = [&kinds](const Result<std::string>& said) {
       EXPECT_TRUE(said) << said.error();
-      for (const auto& fault : json::parse(*said).at("faults").as_array()) {
+      const json::value page = json::parse(*said);
+      for (const auto& fault : page.at("faults").as_array()) {
         kinds.insert(std::string(fault.at("kind").as_string()));
       }
     };
     const auto local = volume.engine().audit_ttl();
     take(local);
-    for (const auto& node : json::parse(*local).at("nodes").as_array()) {
+    const json::value listed = json::parse(*local);
+    for (const auto& node : listed.at("nodes").as_array()) {
       const auto id = *core::NodeId::from_hex(std::string_view(node.as_string()));
       take(volume.run(volume.engine().audit_ttl(id, limits())));
     }
