@@ -120,9 +120,11 @@ TEST_F(AuditsTest, FindsDamageAndLossAndSilence) {
   const auto number = placed("a");
   volume.nodes[0]->store.flip_byte(a_shard_on(0), 7);
   volume.nodes[1]->store.lose_bytes(a_shard_on(1));
-  EXPECT_EQ(audit(true).count("passed") + audit(true).count("failed"), 3U);
+  // A few leaves at random may miss the damaged one; a shard without its bytes can prove none.
+  const auto sampled = audit(true);
+  EXPECT_EQ(sampled.size(), 3U);
+  EXPECT_THAT(sampled, Contains("failed"));
   EXPECT_EQ(verify(number), (std::multiset<std::string>{"failed", "failed", "passed"}));
-  EXPECT_THAT(audit(true), Contains("failed"));
   volume.peers.peers.pop_back();
   EXPECT_EQ(verify(number), (std::multiset<std::string>{"failed", "failed", "unreachable"}));
 }
