@@ -8,6 +8,7 @@
 #include "fs/puncturer.hpp"
 #include "fs/reaper.hpp"
 #include "fs/scrubber.hpp"
+#include "fs/warner.hpp"
 
 namespace ephfs::fs {
 namespace {
@@ -72,9 +73,11 @@ EngineState::EngineState(Engine::Context context)
       owner(keys.owner),
       stripes(std::move(context.stripes)),
       inodes(*catalog),
+      on_warning(std::move(context.on_warning)),
       reaper(std::make_unique<Reaper>(*this)),
       puncturer(std::make_unique<Puncturer>(*this)),
       scrubber(std::make_unique<Scrubber>(*this)),
+      warner(std::make_unique<Warner>(*this)),
       maintenance(std::make_unique<Maintenance>(*this)) {}
 
 EngineState::~EngineState() = default;
@@ -101,6 +104,7 @@ Result<std::unique_ptr<Engine>> Engine::open(Context context) {
   EPHFS_TRY_VOID(state->epoch_keys->puncture(state->clock.destruction_now()));
   // Also what a killed run had dropped and not overwritten yet; what cannot be now, is when it runs.
   if (!state->catalog->scrub()) state->scrubber->notify();
+  EPHFS_TRY_VOID(state->warner->resume());
   return std::unique_ptr<Engine>(new Engine(std::move(state)));
 }
 
@@ -110,6 +114,7 @@ void Engine::start(KernelCache* kernel) {
   state_->reaper->start();
   state_->puncturer->start();
   state_->scrubber->start();
+  state_->warner->start();
   state_->maintenance->start();
 }
 
@@ -118,6 +123,7 @@ awaitable<Result<>> Engine::stop() {
   const core::Boottime until = state_->clock.boot_now() + kLastFlushMax;
   Result<> flushed = co_await flush_all(*state_, until);
   Result<> synced = sync_staging(*state_);
+  co_await state_->warner->stop();
   co_await state_->reaper->stop();
   co_await state_->puncturer->stop();
   co_await state_->scrubber->stop();

@@ -66,6 +66,15 @@ enum class SeekTo : std::uint8_t { data, hole };
 enum class Allocation : std::uint8_t { extend, keep_size, punch_hole, zero_range, zero_range_keep_size };
 enum class XattrMode : std::uint8_t { any, create, replace };
 
+/// A file that will die soon, and by which path it is known (one of them; empty for one without a name).
+struct DyingFile {
+  InodeNumber number;
+  std::uint32_t mode = 0;
+  std::uint64_t size = 0;
+  Deadline deadline;
+  std::string path;   // from the root of the volume, with a slash in front
+};
+
 struct VolumeStatistics {
   std::uint64_t bytes_total = 0, bytes_free = 0;
   std::uint64_t inodes = 0;
@@ -103,6 +112,8 @@ class Engine {
     core::asio::any_io_executor executor;
     std::function<void(std::string)> log;       // one line, for the administrator
     std::unique_ptr<Stripes> stripes = nullptr; // null: the volume's own are opened
+    /// Told of each file once, options.warn before its death; from a background task. Null: nobody is.
+    std::function<void(const DyingFile&)> on_warning = nullptr;
   };
   /// Opens the volume: makes its root on first use, sweeps what expired, drops what was unlinked and still open when the
   /// last run ended, destroys the keys of all that, and only then is ready to serve.
@@ -175,6 +186,15 @@ class Engine {
   /// The clock was set, held or confirmed, or the machine slept: everything that waits for a deadline looks again, and
   /// the kernel forgets what is dead now. After start(), before stop(); any thread.
   void clock_changed();
+
+  /// What dies before `until`, a page at a time, behind `after` (Catalog::expiring_list). `next` is what the next page
+  /// goes on behind; none when this was the last one. Names are those of this moment.
+  struct ExpiringPage {
+    std::vector<DyingFile> files;
+    std::optional<meta::ExpiringRecord> next;
+  };
+  [[nodiscard]] Result<ExpiringPage> expiring(const meta::ExpiringRecord& after, core::Instant until,
+                                              std::size_t limit) const;
 
   /// The proof of a file (meta/proof.hpp), as JSON text: of a living one by its inode, of one that died by its file id.
   [[nodiscard]] Result<std::string> proof(InodeNumber number) const;

@@ -4,6 +4,7 @@
 
 #include "core/secret.hpp"
 #include "fs/reaper.hpp"
+#include "fs/warner.hpp"
 #include "fs/tree_edit.hpp"
 
 namespace ephfs::fs {
@@ -148,6 +149,7 @@ Result<std::shared_ptr<Inode>> make_inode(EngineState& state, InodeNumber parent
   }
   edit.announce();
   if (state.reaper) state.reaper->notify(made->deadline());
+  if (state.warner) state.warner->notify(made);
   return made;
 }
 

@@ -12,6 +12,7 @@ namespace ephfs::fs {
 class Reaper;       // reaper.hpp: destroys what died
 class Puncturer;    // puncturer.hpp: destroys the epoch keys of what died
 class Scrubber;     // scrubber.hpp: has dropped keys overwritten
+class Warner;       // warner.hpp: tells of files that will die soon
 class Maintenance;  // maintenance.hpp: flushes by age, moves extents to where they die on time, compacts
 
 struct EngineState {
@@ -49,9 +50,11 @@ struct EngineState {
   /// When the log may next say that an inherited ttl was clamped, in ns of boot time.
   mutable std::atomic<std::int64_t> next_clamp_warning{std::numeric_limits<std::int64_t>::min()};
 
+  std::function<void(const DyingFile&)> on_warning;
   std::unique_ptr<Reaper> reaper;
   std::unique_ptr<Puncturer> puncturer;
   std::unique_ptr<Scrubber> scrubber;
+  std::unique_ptr<Warner> warner;
   std::unique_ptr<Maintenance> maintenance;
 };
 
@@ -188,6 +191,19 @@ void discard_data(EngineState& state, Inode& inode);
 [[nodiscard]] Result<std::shared_ptr<Inode>> make_inode(EngineState& state, InodeNumber parent, const std::string& name,
                                                         std::uint32_t mode, std::uint64_t rdev,
                                                         const std::string& target, Caller caller);
+
+// --- engine_expiring.cpp ---------------------------------------------------------------------------------------------
+/// Paths of inodes, as the catalog has them now. Directories are looked up once for each object.
+class PathFinder {
+ public:
+  explicit PathFinder(const meta::Catalog& catalog) : catalog_(catalog) {}
+  /// One path from the root; empty for what has no name, or whose directories are changing right now.
+  [[nodiscard]] Result<std::string> path_of(InodeNumber number);
+
+ private:
+  const meta::Catalog& catalog_;
+  std::unordered_map<InodeNumber, std::string> directories_;
+};
 
 // --- engine_deaths.cpp -----------------------------------------------------------------------------------------------
 /// No lock held. After the last descriptor was closed: an inode without names goes.

@@ -34,6 +34,7 @@ json::object describe_policy(const EngineOptions& options) {
   policy["ttl"] = format_limit(options.ttl.initial);
   policy["min_ttl"] = format_limit(options.ttl.shortest);
   policy["max_ttl"] = format_limit(options.ttl.longest);
+  if (options.warn.count() > 0) policy["warn"] = core::format_span(options.warn);
   policy["allow_permanent"] = options.ttl.allow_permanent;
   policy["profile"] = options.profile ? core::format_profile(*options.profile) : "auto";
   policy["durability"] = name_of(options.durability);
@@ -69,8 +70,8 @@ json::object describe_expiring(const meta::Catalog& catalog, core::Instant now) 
     std::string_view name;
     Milliseconds span;
   };
-  constexpr std::array kHorizons{Horizon{"1h", std::chrono::hours(1)}, Horizon{"1d", std::chrono::hours(24)},
-                                 Horizon{"7d", std::chrono::hours(24 * 7)}};
+  constexpr std::array kHorizons{Horizon{"1m", std::chrono::minutes(1)}, Horizon{"1h", std::chrono::hours(1)},
+                                 Horizon{"1d", std::chrono::hours(24)}, Horizon{"7d", std::chrono::hours(24 * 7)}};
   json::object expiring;
   for (const auto& horizon : kHorizons) {
     const auto totals = catalog.expiring(now, now + horizon.span);

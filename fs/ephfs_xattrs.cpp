@@ -25,6 +25,15 @@ std::string format_left(const EngineState& state, Deadline deadline) {
   return format_left(deadline.instant() - state.clock.now());
 }
 
+/// There from the warning span before the deadline on.
+Result<std::string> get_warning(EngineState& state, Inode& inode) {
+  const Deadline deadline = inode.deadline();
+  if (deadline.is_never()) return core::fail(core::Error::no_attribute);
+  const Milliseconds left = deadline.instant() - state.clock.now();
+  if (left > state.options.warn) return core::fail(core::Error::no_attribute);
+  return "dies in " + core::describe_span(left);
+}
+
 std::string format_ttl(Milliseconds ttl) {
   return ttl == kPermanentTtl ? std::string(kNever) : core::format_span(ttl);
 }
@@ -169,6 +178,7 @@ constexpr std::array kAttributes{
     EphfsXattr{"expires", get_expires, has_own_expires, set_expires, remove_deadline},
     EphfsXattr{"ttl_mode", get_mode, has_own_mode, set_mode, remove_mode},
     EphfsXattr{"profile", get_profile, has_own_profile, set_profile, remove_profile},
+    EphfsXattr{"warning", get_warning, is_always_set, nullptr, nullptr},
     EphfsXattr{"state", describe_state, is_always_set, nullptr, nullptr},
     EphfsXattr{"health", describe_health, is_always_set, nullptr, nullptr},
     EphfsXattr{"placement", describe_placement, is_always_set, nullptr, nullptr},

@@ -42,6 +42,8 @@ class Inode {
   /// Whether nobody may read it any more: from kLastMoment before its deadline on.
   [[nodiscard]] bool is_gone(core::Instant now) const { return deadline().passed(now + kLastMoment); }
 
+  /// The deadline that was warned of last, raw: see warner.hpp.
+  std::atomic<std::int64_t> warned{0};
   std::atomic<std::uint64_t> lookups{0};  // what the kernel remembers of it
   std::atomic<std::uint32_t> handles{0};  // open descriptors; raised with the lock held, while not `removed`
   std::atomic<bool> is_written{false};    // one of them was for writing; until the last is closed

@@ -44,6 +44,7 @@ struct EngineOptions {
   Milliseconds flush_age{1000};                       // dirty ranges become extents after this
   Milliseconds seal_age{5000};                        // an open stripe is sealed after this
   Milliseconds proof_keep{std::chrono::hours(30 * 24)};  // how long the dead are remembered, for proofs; 0: not at all
+  Milliseconds warn{0};                               // how long before its death a file is warned of; 0: not at all
   Milliseconds hedge_delay{50};                       // a shard not here by then is also asked of another node
 };
 

@@ -142,6 +142,18 @@ struct ExpiringTotals {
   std::uint64_t bytes = 0;            // sum of sizes
 };
 
+/// What dies, as a list by deadline has it. A list goes on behind the last one it gave.
+struct ExpiringRecord {
+  Deadline deadline;
+  std::uint64_t size = 0;
+  InodeNumber inode;
+  std::uint32_t mode = 0;
+
+  /// What stands in front of everything that dies at `from` or later.
+  [[nodiscard]] static ExpiringRecord before(core::Instant from) { return {Deadline(from), 0, {}, 0}; }
+  friend bool operator==(const ExpiringRecord&, const ExpiringRecord&) = default;
+};
+
 class Catalog {
  public:
   virtual ~Catalog() = default;
@@ -198,6 +210,10 @@ class Catalog {
   [[nodiscard]] virtual Result<std::vector<InodeNumber>> orphans(std::size_t limit) const = 0;
   /// Files that die at or after `from` and before `until`.
   [[nodiscard]] virtual Result<ExpiringTotals> expiring(core::Instant from, core::Instant until) const = 0;
+  /// Inodes that die before `until`, by deadline, size and number, behind `after`. Costs by what it returns.
+  [[nodiscard]] virtual Result<std::vector<ExpiringRecord>> expiring_list(const ExpiringRecord& after,
+                                                                          core::Instant until,
+                                                                          std::size_t limit) const = 0;
   [[nodiscard]] virtual Result<CatalogTotals> totals() const = 0;
 
   /// Stripes in any state by rising number, above `after`.

@@ -90,6 +90,11 @@ constexpr Sql kOrphans{
 constexpr Sql kExpiring{"inodes",
                         "SELECT count(*), coalesce(sum(size), 0) FROM inodes INDEXED BY inodes_by_deadline "
                         "WHERE deadline >= ?1 AND deadline < ?2"};
+// In the order of the index, so that a page costs by its own length.
+constexpr Sql kExpiringList{"inodes",
+                            "SELECT deadline, size, number, mode FROM inodes INDEXED BY inodes_by_deadline "
+                            "WHERE (deadline, size, number) > (?1, ?2, ?3) AND deadline < ?4 "
+                            "ORDER BY deadline, size, number LIMIT ?5"};
 constexpr Sql kStripesAfter{
     "stripes", "SELECT " EPHFS_STRIPE_COLUMNS " FROM stripes WHERE number > ?1 ORDER BY number LIMIT ?2"};
 constexpr Sql kAudits{"audits",
@@ -136,6 +141,14 @@ CatalogTotals read_totals(SqliteQuery& row) {
 }
 ExpiringTotals read_expiring(SqliteQuery& row) {
   return {row.natural(0), row.natural(1)};
+}
+ExpiringRecord read_expiring_record(SqliteQuery& row) {
+  ExpiringRecord record;
+  record.deadline = read_deadline(row, 0);
+  record.size = row.natural(1);
+  record.inode = {row.natural(2)};
+  record.mode = static_cast<std::uint32_t>(row.natural_to(3, std::numeric_limits<std::uint32_t>::max()));
+  return record;
 }
 Deadline read_first_deadline(SqliteQuery& row) {
   return read_deadline(row, 0);
@@ -323,6 +336,11 @@ class SqliteCatalog final : public Catalog {
   }
   Result<ExpiringTotals> expiring(core::Instant from, core::Instant until) const override {
     return the(kExpiring, read_expiring, from.ms, until.ms);
+  }
+  Result<std::vector<ExpiringRecord>> expiring_list(const ExpiringRecord& after, core::Instant until,
+                                                    std::size_t limit) const override {
+    return all(kExpiringList, read_expiring_record, after.deadline.raw(), after.size, after.inode, until.ms,
+               row_limit(limit));
   }
   Result<CatalogTotals> totals() const override { return the(kTotals, read_totals); }
 

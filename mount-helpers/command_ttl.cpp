@@ -1,78 +1,107 @@
 // SPDX-License-Identifier: Apache-2.0
-// ephfs ttl PATH [VALUE] [-R] [-h]: shows or sets when a file dies, in words.
-#include <cstdio>
-#include <fcntl.h>
+// ephfs ttl PATH... [VALUE] [-R] [-h] [--json]: shows or sets when things die, in words.
 #include <sys/xattr.h>
 
+#include <boost/json.hpp>
+#include <cstdio>
+#include <filesystem>
+
 #include "core/clock.hpp"
-#include "core/time.hpp"
 #include "mount-helpers/commands.hpp"
+#include "mount-helpers/lifetimes.hpp"
+#include "mount-helpers/words.hpp"
 
 namespace ephfs::cli {
 namespace {
 
+namespace json = boost::json;
 using core::Error;
 using core::fail;
 using core::Result;
 
-/// Where the kernel allows no user attributes, on symbolic links, pipes and the like, ours have another name.
-std::string attribute_of(const std::string& path, const char* name) {
-  const auto type = std::filesystem::symlink_status(path).type();
-  using std::filesystem::file_type;
-  const bool has_user_attributes = type == file_type::regular || type == file_type::directory;
-  return std::string(has_user_attributes ? "user.ephfs." : "system.ephfs.") + name;
+constexpr const char* kUsage = "ephfs ttl PATH... [VALUE] [-R] [-h] [--json]";
+
+bool reads_as_value(const std::string& word) {
+  if (word == "never" || core::parse_instant(word)) return true;
+  return core::parse_span(word.starts_with('+') ? word.substr(1) : word).has_value();
 }
 
-Result<std::string> read_attribute(const std::string& path, const char* name) {
-  std::array<char, 256> room{};
-  const ssize_t got = ::lgetxattr(path.c_str(), attribute_of(path, name).c_str(), room.data(), room.size());
-  if (got >= 0) return std::string(room.data(), static_cast<std::size_t>(got));
-  if (errno == EOPNOTSUPP || errno == ENODATA || errno == EINVAL) {
-    return fail(Error::invalid_argument, path + " is not on an ephfs mount");
+std::string words_for(const Lifetime& life, core::Instant now) {
+  if (life.is_directory()) {
+    if (life.span == "never") return "files made here live for ever";
+    const auto span = core::parse_span(life.span);
+    return "files made here live " + (span ? core::describe_span(*span) : life.span) +
+           (life.mode == "fixed" ? "" : ", counted from when they were last " + life.mode);
   }
-  return core::fail_errno(path);
+  std::string words = deadline_in_words(life.deadline, now);
+  if (life.deadline.is_never() || life.mode == "fixed") return words;
+  return words + "; later with each time it is " + (life.mode == "modified" ? "written" : "written or read");
 }
 
-Result<> show(const std::string& path) {
-  if (std::filesystem::is_directory(std::filesystem::symlink_status(path))) {
-    EPHFS_TRY(const auto span, read_attribute(path, "ttl"));
-    std::printf("%s: what is made here lives %s\n", path.c_str(), span.c_str());
-    return {};
+void show(const Lifetime& life, core::Instant now, bool as_json) {
+  if (!as_json) {
+    std::printf("%s: %s\n", shown_name(life.path).c_str(), words_for(life, now).c_str());
+    return;
   }
-  EPHFS_TRY(const auto expires, read_attribute(path, "expires"));
-  if (expires == "never") {
-    std::printf("%s: never dies\n", path.c_str());
-    return {};
+  json::object line;
+  put_name(line, "path", life.path);
+  line["kind"] = kind_of(life);
+  line["ttl_mode"] = life.mode;
+  if (life.is_directory()) {
+    line["default_ttl"] = life.span;
+  } else {
+    const bool never = life.deadline.is_never();
+    line["expires"] = never ? json::value(nullptr) : json::value(core::format_instant(life.deadline.instant()));
+    line["left_ms"] = never ? json::value(nullptr) : json::value((life.deadline.instant() - now).count());
   }
-  EPHFS_TRY(const auto at, core::parse_instant(expires));
-  const auto left = at - core::SystemClock().now();
-  std::printf("%s: dies in %s, at %s\n", path.c_str(), core::describe_span(left).c_str(), expires.c_str());
-  return {};
+  std::puts(json::serialize(line).c_str());
 }
 
-Result<> set(const std::string& path, const std::string& value) {
-  if (::lsetxattr(path.c_str(), attribute_of(path, "ttl").c_str(), value.data(), value.size(), 0) == 0)
-    return {};
+Result<> set(const Lifetime& life, const std::string& value) {
+  const std::string attribute = attribute_of(life, "ttl");
+  if (::lsetxattr(life.path.c_str(), attribute.c_str(), value.data(), value.size(), 0) == 0) return {};
+  const std::string name = shown_name(life.path);
   if (errno == EINVAL) {
-    return fail(Error::invalid_argument, path + ": \"" + value +
+    return fail(Error::invalid_argument, name + ": \"" + shown_name(value) +
                                              "\" is no time to live that the volume allows (90s, 15m, 6h, 7d, 2w, +2h, "
                                              "2026-01-02T03:04:05Z, never)");
   }
-  if (errno == EOPNOTSUPP) return fail(Error::invalid_argument, path + " is not on an ephfs mount");
-  return core::fail_errno(path);
+  if (errno == EOPNOTSUPP) return fail(Error::invalid_argument, name + " is not on an ephfs mount");
+  return core::fail_errno(name);
 }
 
-/// The path and, for a directory, all below it, links themselves and not what they lead to. A file that dies
-/// meanwhile is no failure.
-Result<> set_tree(const std::string& path, const std::string& value) {
-  EPHFS_TRY_VOID(set(path, value));
-  std::error_code error;
-  for (auto at = std::filesystem::recursive_directory_iterator(path, error);
-       !error && at != std::filesystem::recursive_directory_iterator(); at.increment(error)) {
-    auto done = set(at->path().string(), value);
-    if (!done && done.error().code != Error::not_found) return done;
+struct Totals {
+  std::size_t files = 0, directories = 0, failed = 0;
+  core::Deadline first;  // the earliest death among the files shown
+};
+
+/// One thing of a tree: shown, or set.
+Result<> visit(const std::string& path, const std::optional<std::string>& value, bool as_json, Totals& totals) {
+  EPHFS_TRY(const auto life, read_lifetime(path));
+  if (value) EPHFS_TRY_VOID(set(life, *value));
+  else show(life, core::SystemClock().now(), as_json);
+  ++(life.is_directory() ? totals.directories : totals.files);
+  if (!value && !life.is_directory()) totals.first = std::min(totals.first, life.deadline);
+  return {};
+}
+
+void print_summary(const Totals& totals) {
+  std::string text = std::to_string(totals.files) + " files, " + std::to_string(totals.directories) + " directories";
+  if (!totals.first.is_never()) text += "; the first " + deadline_in_words(totals.first, core::SystemClock().now());
+  std::puts(text.c_str());
+}
+
+/// A directory and all below it, links themselves and not what they lead to.
+Result<> do_tree(const std::string& path, const std::optional<std::string>& value, bool as_json) {
+  Totals totals;
+  // The top first: when it cannot be set, nothing below it is touched.
+  EPHFS_TRY_VOID(visit(path, value, as_json, totals));
+  if (totals.directories > 0) {
+    const auto counts = walk(path, true, [&](const std::string& child) { return visit(child, value, as_json, totals); });
+    totals.failed = counts.failed;
   }
-  if (error) return core::fail_errno("listing " + path, error.value());
+  if (!as_json) print_summary(totals);
+  if (totals.failed > 0) return fail(Error::io, std::to_string(totals.failed) + " entries below " + shown_name(path));
   return {};
 }
 
@@ -81,19 +110,40 @@ Result<std::string> file_meant(const std::string& path, bool itself) {
   if (itself || !std::filesystem::is_symlink(std::filesystem::symlink_status(path))) return path;
   std::error_code error;
   const auto target = std::filesystem::canonical(path, error);
-  if (error) return core::fail_errno(path, error.value());
+  if (error) return core::fail_errno(shown_name(path), error.value());
   return target.string();
+}
+
+Result<> do_path(const std::string& named, const std::optional<std::string>& value, const ParsedArguments& parsed) {
+  EPHFS_TRY(const auto path, file_meant(named, parsed.has("-h")));
+  if (parsed.has("-R")) return do_tree(path, value, parsed.has("--json"));
+  Totals totals;
+  return visit(path, value, parsed.has("--json"), totals);
 }
 
 }  // namespace
 
 Result<> run_ttl(const Arguments& arguments) {
-  EPHFS_TRY(const auto parsed, parse_arguments(arguments, {{"-R", false}, {"-h", false}}));
-  const auto& words = parsed.words;
-  if (words.empty() || words.size() > 2) return usage("ephfs ttl PATH [VALUE] [-R] [-h]");
-  EPHFS_TRY(const auto path, file_meant(words[0], parsed.has("-h")));
-  if (words.size() == 1) return show(path);
-  return parsed.has("-R") ? set_tree(path, words[1]) : set(path, words[1]);
+  EPHFS_TRY(const auto parsed, parse_arguments(arguments, {{"-R", false}, {"-h", false}, {"--json", false}}));
+  auto paths = parsed.words;
+  if (paths.empty()) return usage(kUsage);
+  // The last word is a value when it reads as one; a second word that is neither that nor a path was meant to be.
+  std::optional<std::string> value;
+  struct stat status {};
+  const bool misspelt = paths.size() == 2 && ::lstat(paths[1].c_str(), &status) != 0;
+  if (paths.size() > 1 && (reads_as_value(paths.back()) || misspelt)) {
+    value = std::move(paths.back());
+    paths.pop_back();
+  }
+  Result<> failed;
+  for (const auto& path : paths) {
+    auto done = do_path(path, value, parsed);
+    if (done) continue;
+    // Every path has its turn; the first failure is the command's, the others have a line of their own.
+    if (!failed) std::fprintf(stderr, "ephfs: %s\n", done.error().message().c_str());
+    else failed = std::move(done);
+  }
+  return failed;
 }
 
 }  // namespace ephfs::cli

@@ -38,6 +38,12 @@ Result<> set_proof_keep(MountOptions& options, const std::string& value) {
   return {};
 }
 
+Result<> set_warning_span(MountOptions& options, const std::string& value) {
+  if (value != "off") return set_span(options.engine.warn, value);
+  options.engine.warn = core::Milliseconds{0};
+  return {};
+}
+
 Result<> set_size(std::uint64_t& target, const std::string& value) {
   EPHFS_TRY(target, core::parse_size(value));
   return {};
@@ -107,6 +113,7 @@ constexpr std::array kOptions{
     Option{"capacity", true, true, [](M& o, S& v) { return set_size(o.engine.capacity, v); }},
     Option{"peer_timeout", true, true, [](M& o, S& v) { return set_span(o.engine.peer_timeout, v); }},
     Option{"proof_keep", true, true, set_proof_keep},
+    Option{"warn", true, true, set_warning_span},
     Option{"listen", true, true, set_listen},
     Option{"pool", true, true, set_pool},
     Option{"allow_permanent", false, true, [](M& o, S& v) { return set_flag(o.engine.ttl.allow_permanent, v); }},

@@ -6,7 +6,9 @@
 #include <limits>
 
 #include "mount-helpers/clock_report.hpp"
+#include "mount-helpers/expiring_report.hpp"
 #include "mount-helpers/metrics.hpp"
+#include "mount-helpers/words.hpp"
 
 namespace ephfs::cli {
 namespace {
@@ -31,6 +33,8 @@ json::object describe_node(node::Node& node) {
   out["removed"] = counters.removed;
   out["expired"] = counters.expired;
   out["damaged"] = counters.damaged;
+  out["bytes_in"] = counters.bytes_in;
+  out["bytes_out"] = counters.bytes_out;
   return out;
 }
 
@@ -155,6 +159,7 @@ node::ControlHandlers volume_handlers(fs::Engine& engine, node::Node& node, core
   };
   add_measuring_handlers(handlers, describe);
   handlers["/peers"] = peers_handler(node, loop);
+  handlers["/expiring"] = expiring_handler(engine);
   add_clock_handlers(clock, node, loop, handlers);
   handlers["/proof"] = [&engine](const node::ControlRequest& request) { return give_proof(engine, request); };
   handlers["/audit"] = [&engine, &loop](const node::ControlRequest& request) {
@@ -176,6 +181,20 @@ node::ControlHandlers volume_handlers(fs::Engine& engine, node::Node& node, core
     return answer_of(loop.start(engine.audit_ttl(*asked, audit_limits(engine))).get());
   };
   return handlers;
+}
+
+std::string warning_event(const fs::DyingFile& file) {
+  json::object event;
+  event["event"] = "warning";
+  put_name(event, "path", file.path);
+  event["bytes"] = file.size;
+  event["expires_ms"] = file.deadline.raw();
+  event["expires"] = core::format_instant(file.deadline.instant());
+  return json::serialize(event);
+}
+
+std::string log_event(const std::string& line) {
+  return json::serialize(json::object{{"event", "log"}, {"text", shown_name(line)}});
 }
 
 node::ControlHandlers node_handlers(node::Node& node, core::GuardedClock& clock, Loop& loop) {

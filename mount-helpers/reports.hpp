@@ -10,10 +10,15 @@
 
 namespace ephfs::cli {
 
-/// /status, /peers, /clock, /proof, /audit, /verify and /audit_ttl of a mounted volume. All four outlive the handlers.
+/// /status, /peers, /expiring, /clock, /proof, /audit, /verify and /audit_ttl of a mounted volume. All four outlive the
+/// handlers.
 [[nodiscard]] node::ControlHandlers volume_handlers(fs::Engine& engine, node::Node& node, core::GuardedClock& clock,
                                                     Loop& loop);
 /// /status, /peers and /clock of a node.
 [[nodiscard]] node::ControlHandlers node_handlers(node::Node& node, core::GuardedClock& clock, Loop& loop);
+
+/// Lines of a volume's event stream: a file that dies soon, and what the administrator is told.
+[[nodiscard]] std::string warning_event(const fs::DyingFile& file);
+[[nodiscard]] std::string log_event(const std::string& line);
 
 }  // namespace ephfs::cli

@@ -104,7 +104,15 @@ class RunningVolume {
                                 .peers = node_->peers(),
                                 .clock = *clock_,
                                 .executor = loop_.executor(),
-                                .log = [](const std::string& line) { core::log_line(line); }};
+                                .log =
+                                    [this](const std::string& line) {
+                                      core::log_line(line);
+                                      if (events_.has_listeners()) events_.publish(log_event(line));
+                                    },
+                                .on_warning =
+                                    [this](const fs::DyingFile& file) {
+                                      if (events_.has_listeners()) events_.publish(warning_event(file));
+                                    }};
     EPHFS_TRY(engine_, fs::Engine::open(std::move(context)));
     return {};
   }
@@ -127,7 +135,7 @@ class RunningVolume {
     EPHFS_TRY(alarm_, core::ClockAlarm::start([this] { keeper_->look_now(); }));
     auto handlers = volume_handlers(*engine_, *node_, *clock_, loop_);
     control_ = std::make_unique<node::ControlServer>(core::asio::make_strand(loop_.executor()),
-                                                     control_socket(request_.directory), std::move(handlers));
+                                                     control_socket(request_.directory), std::move(handlers), &events_);
     return control_->start();
   }
 
@@ -200,6 +208,7 @@ class RunningVolume {
   core::SystemClock system_clock_;
   std::unique_ptr<core::GuardedClock> clock_;  // the embedded node's too
   core::VolumeKeys keys_;
+  node::EventHub events_;
   Loop loop_{kLoopThreads};
   std::unique_ptr<node::Node> node_;
   std::unique_ptr<fs::Engine> engine_;

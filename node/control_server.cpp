@@ -10,6 +10,8 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/redirect_error.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/write.hpp>
 #include <boost/beast/core/basic_stream.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
@@ -30,6 +32,8 @@ using Stream = beast::basic_stream<Local, asio::any_io_executor>;
 using boost::system::error_code;
 
 constexpr std::chrono::seconds kSilenceMax{5};
+constexpr std::chrono::seconds kHeartbeat{15};
+constexpr const char* kEventsTarget = "/events";
 constexpr std::size_t kAnswerBytesMax = 64U << 20U;
 
 bool fits_socket(const std::filesystem::path& path) { return path.native().size() < sizeof(sockaddr_un::sun_path); }
@@ -48,6 +52,7 @@ struct ControlServer::State {
   asio::any_io_executor executor;
   std::filesystem::path path;
   ControlHandlers handlers;
+  EventHub* events = nullptr;
   std::unique_ptr<Local::acceptor> acceptor;
   std::list<Stream> connections;
   bool stopping = false;
@@ -55,14 +60,17 @@ struct ControlServer::State {
 
   [[nodiscard]] awaitable<void> accept();
   [[nodiscard]] awaitable<void> serve(std::list<Stream>::iterator connection);
+  [[nodiscard]] awaitable<void> stream_events(Stream& connection);
   [[nodiscard]] http::response<http::string_body> answer(const http::request<http::string_body>& request) const;
 };
 
-ControlServer::ControlServer(asio::any_io_executor executor, std::filesystem::path path, ControlHandlers handlers)
+ControlServer::ControlServer(asio::any_io_executor executor, std::filesystem::path path, ControlHandlers handlers,
+                             EventHub* events)
     : state_(std::make_unique<State>()) {
   state_->executor = std::move(executor);
   state_->path = std::move(path);
   state_->handlers = std::move(handlers);
+  state_->events = events;
 }
 
 ControlServer::~ControlServer() = default;
@@ -101,6 +109,7 @@ awaitable<void> ControlServer::stop() {
     error_code ignored;
     closing->acceptor->close(ignored);
     for (auto& connection : closing->connections) connection.close();
+    if (closing->events != nullptr) closing->events->wake_all();
     co_return;
   };
   auto closing = job(state);
@@ -138,6 +147,10 @@ awaitable<void> ControlServer::State::serve(std::list<Stream>::iterator connecti
     error_code error;
     co_await http::async_read(*connection, buffer, parser, asio::redirect_error(asio::use_awaitable, error));
     if (error || stopping) break;
+    if (events != nullptr && parser.get().method() == http::verb::get && parser.get().target() == kEventsTarget) {
+      co_await stream_events(*connection);
+      break;
+    }
     auto response = answer(parser.get());
     keep_alive = response.keep_alive();
     connection->expires_after(kSilenceMax);
@@ -145,6 +158,30 @@ awaitable<void> ControlServer::State::serve(std::list<Stream>::iterator connecti
     if (error) break;
   }
   connections.erase(connection);
+}
+
+/// Writes events as they come, until the listener is gone or the server stops. A slow listener loses events, and is told.
+awaitable<void> ControlServer::State::stream_events(Stream& connection) {
+  auto timer = std::make_shared<asio::steady_timer>(executor);
+  std::function<void()> wake = [timer, on = executor] { asio::post(on, [timer] { timer->cancel(); }); };
+  const auto listener = events->listen(std::move(wake));
+  std::string text = listener ? "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nConnection: close\r\n\r\n"
+                              : "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+  for (;;) {
+    error_code error;
+    connection.expires_after(kSilenceMax);
+    co_await asio::async_write(connection, asio::buffer(text), asio::redirect_error(asio::use_awaitable, error));
+    if (error || stopping || !listener) break;
+    text.clear();
+    for (const auto& line : events->take(*listener)) text += line + "\n";
+    if (!text.empty()) continue;
+    connection.expires_never();
+    timer->expires_after(kHeartbeat);
+    co_await timer->async_wait(asio::redirect_error(asio::use_awaitable, error));
+    if (stopping) break;
+    for (const auto& line : events->take(*listener)) text += line + "\n";
+    if (text.empty()) text = "\n";
+  }
 }
 
 http::response<http::string_body> ControlServer::State::answer(

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The control API: HTTP/1.1 on a Unix socket that only its owner may connect to. It answers requests from a table of
-// handlers; whoever owns the thing a target shows writes the handler. GET shows, POST does. Bounded: 16 connections, 64 KiB a request, 5 s of
-// silence. A target that no handler has is 404, a method that it does not take 405.
+// handlers; whoever owns the thing a target shows writes the handler. GET shows, POST does. Bounded: 16 connections,
+// 64 KiB a request, 5 s of silence. A target that no handler has is 404, a method that it does not take 405. With an
+// EventHub, GET /events is a stream: one JSON object a line until either end closes, and an empty line after 15 s without
+// an event.
 #pragma once
 
 #include <filesystem>
@@ -13,6 +15,7 @@
 
 #include "core/async.hpp"
 #include "core/result.hpp"
+#include "node/event_hub.hpp"
 
 namespace ephfs::node {
 
@@ -41,7 +44,9 @@ constexpr std::size_t kControlRequestBytesMax = 64U << 10U;
 class ControlServer {
  public:
   /// `executor` runs one thing at a time (a strand, or a loop with one thread).
-  ControlServer(core::asio::any_io_executor executor, std::filesystem::path path, ControlHandlers handlers);
+  /// `events` may be null: no stream; else it outlives the server.
+  ControlServer(core::asio::any_io_executor executor, std::filesystem::path path, ControlHandlers handlers,
+                EventHub* events = nullptr);
   ~ControlServer();
   ControlServer(const ControlServer&) = delete;
   ControlServer& operator=(const ControlServer&) = delete;

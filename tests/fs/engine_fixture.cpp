@@ -31,7 +31,7 @@ void TestVolume::open() {
   EXPECT_TRUE(broken->empty()) << ::testing::PrintToString(*broken);
   auto opened =
       Engine::open({options, *std::move(catalog), keys, std::make_unique<ephfs::testing::FakeEpochKeys>(keys.master), peers, clock,
-                    context.get_executor(), [this](std::string line) { log.push_back(std::move(line)); }});
+                    context.get_executor(), [this](std::string line) { log.push_back(std::move(line)); }, nullptr, on_warning});
   ASSERT_TRUE(opened) << opened.error();
   engine_ = *std::move(opened);
 }

@@ -131,6 +131,7 @@ class TestVolume {
   EngineOptions options;
   KernelLog kernel;
   std::vector<std::string> log;
+  std::function<void(const DyingFile&)> on_warning;  // set before open()
 
  private:
   std::unique_ptr<Engine> engine_;

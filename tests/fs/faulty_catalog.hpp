@@ -105,6 +105,11 @@ class FaultyCatalog final : public meta::Catalog {
   meta::Result<meta::ExpiringTotals> expiring(core::Instant from, core::Instant until) const override {
     return real_->expiring(from, until);
   }
+  meta::Result<std::vector<meta::ExpiringRecord>> expiring_list(const meta::ExpiringRecord& after,
+                                                                core::Instant until,
+                                                                std::size_t limit) const override {
+    return real_->expiring_list(after, until, limit);
+  }
   meta::Result<meta::CatalogTotals> totals() const override { return real_->totals(); }
   meta::Result<std::vector<meta::StripeRecord>> stripes_after(core::StripeNumber after,
                                                               std::size_t limit) const override {

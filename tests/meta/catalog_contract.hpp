@@ -338,6 +338,26 @@ TEST_P(CatalogContract, KnowsWhatDiesWhen) {
   EXPECT_EQ(catalog_->next_deadline().value(), at(300));
 }
 
+TEST_P(CatalogContract, ListsWhatDiesInPages) {
+  commit({PutInode{regular(2, 5, at(300))}, PutInode{regular(3, 7, at(100))}, PutInode{regular(4, 1, at(100))},
+          PutInode{regular(6, 7, at(100))}, PutInode{regular(5, 1000)}});
+  const auto numbers = [](const std::vector<ExpiringRecord>& page) {
+    std::vector<InodeNumber> list;
+    for (const auto& record : page) list.push_back(record.inode);
+    return list;
+  };
+  const auto start = ExpiringRecord::before({100});
+  const auto first = catalog_->expiring_list(start, {301}, 2).value();
+  ASSERT_THAT(numbers(first), ElementsAre(InodeNumber{4}, InodeNumber{3}));
+  EXPECT_EQ(first[1].deadline, at(100));
+  EXPECT_EQ(first[1].size, 7U);
+  EXPECT_EQ(first[1].mode, regular(3).mode);
+  EXPECT_THAT(numbers(catalog_->expiring_list(first[1], {301}, 9).value()), ElementsAre(InodeNumber{6}, InodeNumber{2}));
+  EXPECT_THAT(numbers(catalog_->expiring_list(first[1], {300}, 9).value()), ElementsAre(InodeNumber{6}));
+  EXPECT_THAT(numbers(catalog_->expiring_list(ExpiringRecord::before({101}), {301}, 9).value()),
+              ElementsAre(InodeNumber{2}));
+}
+
 TEST_P(CatalogContract, FindsOrphans) {
   InodeRecord orphan = regular(3);
   orphan.links = 0;

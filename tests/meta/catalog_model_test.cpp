@@ -181,6 +181,8 @@ void expect_same_lists(const Catalog& a, const Catalog& b, core::Instant now) {
               ::testing::UnorderedElementsAreArray(b.expired(now, kAll).value()));
   EXPECT_EQ(a.next_deadline().value(), b.next_deadline().value());
   EXPECT_EQ(a.orphans(kAll).value(), b.orphans(kAll).value());
+  const auto from_start = ExpiringRecord::before({100});
+  EXPECT_EQ(a.expiring_list(from_start, now, 50).value(), b.expiring_list(from_start, now, 50).value());
   const auto expiring_a = a.expiring({100}, now).value();
   const auto expiring_b = b.expiring({100}, now).value();
   EXPECT_EQ(std::pair(expiring_a.files, expiring_a.bytes), std::pair(expiring_b.files, expiring_b.bytes));

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <tuple>
 
 #include <sys/stat.h>
 
@@ -327,6 +328,20 @@ Result<ExpiringTotals> ModelCatalog::expiring(Instant from, Instant until) const
     totals.bytes += inode.size;
   }
   return totals;
+}
+
+Result<std::vector<ExpiringRecord>> ModelCatalog::expiring_list(const ExpiringRecord& after, Instant until,
+                                                                std::size_t limit) const {
+  const std::lock_guard lock(shared_->mutex);
+  const auto place = [](const ExpiringRecord& one) { return std::tuple(one.deadline, one.size, one.inode); };
+  std::vector<ExpiringRecord> list;
+  for (const auto& [number, inode] : shared_->state.inodes) {
+    const ExpiringRecord record{inode.deadline, inode.size, number, inode.mode};
+    if (place(record) > place(after) && record.deadline < Deadline(until)) list.push_back(record);
+  }
+  std::ranges::sort(list, {}, place);
+  if (list.size() > limit) list.resize(limit);
+  return list;
 }
 
 Result<CatalogTotals> ModelCatalog::totals() const {

@@ -42,6 +42,8 @@ class ModelCatalog final : public Catalog {
   Result<Deadline> next_deadline() const override;
   Result<std::vector<InodeNumber>> orphans(std::size_t limit) const override;
   Result<ExpiringTotals> expiring(core::Instant from, core::Instant until) const override;
+  Result<std::vector<ExpiringRecord>> expiring_list(const ExpiringRecord& after, core::Instant until,
+                                                    std::size_t limit) const override;
   Result<CatalogTotals> totals() const override;
   Result<std::vector<StripeRecord>> stripes_after(StripeNumber after, std::size_t limit) const override;
   Result<std::vector<AuditRecord>> audits(StripeNumber stripe) const override;

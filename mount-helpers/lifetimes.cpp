@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "mount-helpers/lifetimes.hpp"
+
+#include <dirent.h>
+#include <sys/xattr.h>
+
+#include <array>
+#include <cstdio>
+#include <memory>
+#include <vector>
+
+#include "mount-helpers/words.hpp"
+
+namespace ephfs::cli {
+namespace {
+
+using core::Error;
+using core::fail;
+using core::Result;
+
+Result<std::string> read_attribute(const Lifetime& life, const char* name) {
+  const std::string& path = life.path;
+  std::array<char, 256> room{};
+  const ssize_t got = ::lgetxattr(path.c_str(), attribute_of(life, name).c_str(), room.data(), room.size());
+  if (got >= 0) return std::string(room.data(), static_cast<std::size_t>(got));
+  if (errno == EOPNOTSUPP || errno == ENODATA || errno == EINVAL) {
+    return fail(Error::invalid_argument, shown_name(path) + " is not on an ephfs mount");
+  }
+  return core::fail_errno(shown_name(path));
+}
+
+bool has_vanished(const core::Failure& failure) {
+  return failure.code == Error::not_found || failure.code == Error::gone || failure.code == Error::stale;
+}
+
+void note(WalkCounts& counts, const Result<>& done) {
+  ++counts.visited;
+  if (done || has_vanished(done.error())) return;
+  ++counts.failed;
+  std::fprintf(stderr, "ephfs: %s\n", done.error().message().c_str());
+}
+
+}  // namespace
+
+const char* kind_of(const Lifetime& life) {
+  switch (life.status.st_mode & S_IFMT) {
+    case S_IFREG: return "file";
+    case S_IFDIR: return "directory";
+    case S_IFLNK: return "symlink";
+    default: return "special";
+  }
+}
+
+std::string attribute_of(const Lifetime& life, const char* name) {
+  const bool has_user_attributes = S_ISREG(life.status.st_mode) || life.is_directory();
+  return std::string(has_user_attributes ? "user.ephfs." : "system.ephfs.") + name;
+}
+
+Result<Lifetime> read_lifetime(const std::string& path) {
+  Lifetime life;
+  life.path = path;
+  if (::lstat(path.c_str(), &life.status) != 0) return core::fail_errno(shown_name(path));
+  EPHFS_TRY(life.mode, read_attribute(life, "ttl_mode"));
+  if (life.is_directory()) {
+    EPHFS_TRY(life.span, read_attribute(life, "ttl"));
+    return life;
+  }
+  EPHFS_TRY(const auto expires, read_attribute(life, "expires"));
+  if (expires == "never") return life;
+  EPHFS_TRY(const auto at, core::parse_instant(expires));
+  life.deadline = core::Deadline(at);
+  return life;
+}
+
+WalkCounts walk(const std::string& path, bool deep, const std::function<Result<>(const std::string&)>& visit) {
+  WalkCounts counts;
+  struct stat top {};
+  if (::stat(path.c_str(), &top) != 0) {
+    note(counts, core::fail_errno(shown_name(path)));
+    return counts;
+  }
+  std::vector<std::string> directories{path};
+  while (!directories.empty()) {
+    const std::string directory = std::move(directories.back());
+    directories.pop_back();
+    const std::unique_ptr<DIR, int (*)(DIR*)> opened(::opendir(directory.c_str()), ::closedir);
+    if (!opened) {
+      note(counts, core::fail_errno(shown_name(directory)));
+      continue;
+    }
+    for (;;) {
+      errno = 0;
+      const dirent* entry = ::readdir(opened.get());
+      if (entry == nullptr) break;
+      const std::string name = entry->d_name;
+      if (name == "." || name == "..") continue;
+      const std::string child = directory.ends_with('/') ? directory + name : directory + "/" + name;
+      note(counts, visit(child));
+      struct stat status {};
+      if (deep && ::lstat(child.c_str(), &status) == 0 && S_ISDIR(status.st_mode) && status.st_dev == top.st_dev) {
+        directories.push_back(child);
+      }
+    }
+    if (errno != 0) note(counts, core::fail_errno(shown_name(directory)));
+  }
+  return counts;
+}
+
+}  // namespace ephfs::cli
