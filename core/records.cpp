@@ -19,6 +19,8 @@ constexpr std::string_view kRemovalContext = "ephfs removal";
 constexpr std::string_view kReceiptContext = "ephfs receipt";
 constexpr std::string_view kInquiryContext = "ephfs inquiry";
 constexpr std::string_view kPunctureContext = "ephfs puncture";
+constexpr std::string_view kShareGrantContext = "ephfs share";
+constexpr std::string_view kShareDropContext = "ephfs share drop";
 
 constexpr std::uint64_t kShardBytesLimit = 8U << 20U;
 // SQLite's integers hold it.
@@ -271,6 +273,60 @@ Hash subject_of(std::span<const ShardId> shards) {
   bytes.reserve(shards.size() * ShardId::kSize);
   for (const ShardId& shard : shards) bytes.insert(bytes.end(), shard.view().begin(), shard.view().end());
   return *Hash::from_bytes(sha256(bytes).view());
+}
+
+Envelope sign_share_grant(const ShareGrant& grant, const Signer& owner) {
+  proto::ShareGrantStatement statement;
+  statement.set_version(kStatementVersion);
+  statement.set_share(grant.share.text());
+  statement.set_node(grant.node.text());
+  statement.set_owner(grant.owner.text());
+  statement.set_deadline_ms(grant.deadline.raw());
+  statement.set_fetches_max(grant.fetches_max);
+  statement.set_token_hash(grant.token_hash.text());
+  statement.set_content_hash(grant.content_hash.text());
+  statement.set_content_bytes(grant.content_bytes);
+  return sign_statement(statement, kShareGrantContext, owner);
+}
+
+Envelope sign_share_drop(const ShareDrop& drop, const Signer& owner) {
+  proto::ShareDropStatement statement;
+  statement.set_version(kStatementVersion);
+  statement.set_share(drop.share.text());
+  statement.set_node(drop.node.text());
+  statement.set_owner(drop.owner.text());
+  return sign_statement(statement, kShareDropContext, owner);
+}
+
+Result<ShareGrant> open_share_grant(const Envelope& envelope) {
+  constexpr auto kKind = kShareGrantContext;
+  EPHFS_TRY(const auto statement, open_statement<proto::ShareGrantStatement>(envelope, kKind));
+  ShareGrant grant;
+  EPHFS_TRY(grant.share, parse_id<ShareId>(kKind, "share", statement.share()));
+  EPHFS_TRY(grant.node, parse_id<NodeId>(kKind, "node", statement.node()));
+  EPHFS_TRY(grant.owner, parse_id<OwnerId>(kKind, "owner", statement.owner()));
+  EPHFS_TRY_VOID(check_owner_signed(kKind, grant.owner, envelope.signer));
+  EPHFS_TRY(grant.deadline, parse_deadline(kKind, statement.deadline_ms()));
+  // What is given to others ends, whatever the file itself does.
+  if (grant.deadline.is_never()) return fail(Error::damaged, std::string(kKind) + ": no deadline");
+  EPHFS_TRY_VOID(check_range(kKind, "count", statement.fetches_max(), 0, kShareFetchesMax));
+  EPHFS_TRY(grant.token_hash, parse_id<Hash>(kKind, "token", statement.token_hash()));
+  EPHFS_TRY(grant.content_hash, parse_id<Hash>(kKind, "content", statement.content_hash()));
+  EPHFS_TRY_VOID(check_range(kKind, "length", statement.content_bytes(), 1, kShareBytesMax));
+  grant.fetches_max = statement.fetches_max();
+  grant.content_bytes = statement.content_bytes();
+  return grant;
+}
+
+Result<ShareDrop> open_share_drop(const Envelope& envelope) {
+  constexpr auto kKind = kShareDropContext;
+  EPHFS_TRY(const auto statement, open_statement<proto::ShareDropStatement>(envelope, kKind));
+  ShareDrop drop;
+  EPHFS_TRY(drop.share, parse_id<ShareId>(kKind, "share", statement.share()));
+  EPHFS_TRY(drop.node, parse_id<NodeId>(kKind, "node", statement.node()));
+  EPHFS_TRY(drop.owner, parse_id<OwnerId>(kKind, "owner", statement.owner()));
+  EPHFS_TRY_VOID(check_owner_signed(kKind, drop.owner, envelope.signer));
+  return drop;
 }
 
 }  // namespace ephfs::core

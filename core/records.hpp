@@ -78,6 +78,33 @@ struct Puncture {
   Instant at;                 // when they were destroyed; not before `until`
 };
 
+using ShareId = FixedId<struct ShareTag, 16>;  // random
+
+/// The owner's permission for one node to give one share out until a deadline, to those who know its token.
+struct ShareGrant {
+  ShareId share;
+  NodeId node;
+  OwnerId owner;                 // the key whose envelopes may end it
+  Deadline deadline;
+  std::uint32_t fetches_max = 0; // 0: as many as there are
+  Hash token_hash;               // SHA-256 of the token
+  Hash content_hash;             // SHA-256 of what is given out
+  std::uint64_t content_bytes = 0;
+  friend bool operator==(const ShareGrant&, const ShareGrant&) = default;
+};
+constexpr std::uint32_t kShareFetchesMax = 1'000'000;
+constexpr std::uint64_t kShareBytesMax = 8U << 20U;
+
+/// The owner's order to give a share out no more.
+struct ShareDrop {
+  ShareId share;
+  NodeId node;
+  OwnerId owner;
+};
+
+[[nodiscard]] Envelope sign_share_grant(const ShareGrant& grant, const Signer& owner);
+[[nodiscard]] Envelope sign_share_drop(const ShareDrop& drop, const Signer& owner);
+
 [[nodiscard]] Envelope sign_lease(const Lease& lease, const Signer& owner);
 [[nodiscard]] Envelope sign_removal(const Removal& removal, const Signer& owner);
 [[nodiscard]] Envelope sign_receipt(const Receipt& receipt, const Signer& node);
@@ -98,5 +125,7 @@ struct Puncture {
 
 /// Inquiry::subject of a question about these shards.
 [[nodiscard]] Hash subject_of(std::span<const ShardId> shards);
+[[nodiscard]] Result<ShareGrant> open_share_grant(const Envelope& envelope);
+[[nodiscard]] Result<ShareDrop> open_share_drop(const Envelope& envelope);
 
 }  // namespace ephfs::core

@@ -8,6 +8,7 @@
 #include "fs/puncturer.hpp"
 #include "fs/reaper.hpp"
 #include "fs/scrubber.hpp"
+#include "fs/share_book.hpp"
 #include "fs/warner.hpp"
 
 namespace ephfs::fs {
@@ -78,7 +79,8 @@ EngineState::EngineState(Engine::Context context)
       puncturer(std::make_unique<Puncturer>(*this)),
       scrubber(std::make_unique<Scrubber>(*this)),
       warner(std::make_unique<Warner>(*this)),
-      maintenance(std::make_unique<Maintenance>(*this)) {}
+      maintenance(std::make_unique<Maintenance>(*this)),
+      shares(std::make_unique<ShareBook>(*this)) {}
 
 EngineState::~EngineState() = default;
 
@@ -105,6 +107,7 @@ Result<std::unique_ptr<Engine>> Engine::open(Context context) {
   // Also what a killed run had dropped and not overwritten yet; what cannot be now, is when it runs.
   if (!state->catalog->scrub()) state->scrubber->notify();
   EPHFS_TRY_VOID(state->warner->resume());
+  EPHFS_TRY_VOID(state->shares->load());
   return std::unique_ptr<Engine>(new Engine(std::move(state)));
 }
 
@@ -115,10 +118,12 @@ void Engine::start(KernelCache* kernel) {
   state_->puncturer->start();
   state_->scrubber->start();
   state_->warner->start();
+  state_->shares->start();
   state_->maintenance->start();
 }
 
 awaitable<Result<>> Engine::stop() {
+  co_await state_->shares->stop();
   co_await state_->maintenance->stop();
   const core::Boottime until = state_->clock.boot_now() + kLastFlushMax;
   Result<> flushed = co_await flush_all(*state_, until);
@@ -139,6 +144,7 @@ awaitable<Result<>> Engine::stop() {
 void Engine::clock_changed() {
   state_->reaper->look_again();
   state_->puncturer->look_again();
+  state_->warner->look_again();
   state_->stripes->collect_soon();
   if (state_->kernel == nullptr) return;
   state_->kernel->clock_changed();

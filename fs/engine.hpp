@@ -22,6 +22,7 @@
 #include "fs/options.hpp"
 #include "fs/stripes.hpp"
 #include "meta/catalog.hpp"
+#include "net/share_link.hpp"
 
 namespace ephfs::fs {
 
@@ -73,6 +74,23 @@ struct DyingFile {
   std::uint64_t size = 0;
   Deadline deadline;
   std::string path;   // from the root of the volume, with a slash in front
+};
+
+/// How a file is to be shared, and with whom the share may lie: best first.
+struct ShareHolder {
+  std::shared_ptr<net::Peer> peer;
+  std::string address;
+};
+struct ShareWish {
+  core::PoolId pool;
+  std::string name;                       // what the file is called
+  std::optional<Milliseconds> ttl;        // none: until the file dies
+  std::uint32_t fetches_max = 0;          // 0: not counted
+  std::vector<ShareHolder> holders;
+};
+struct SharedLink {
+  net::ShareLink link;
+  bool ends_with_file = false;            // the file dies no later than the ttl that was wished for
 };
 
 struct VolumeStatistics {
@@ -186,6 +204,15 @@ class Engine {
   /// The clock was set, held or confirmed, or the machine slept: everything that waits for a deadline looks again, and
   /// the kernel forgets what is dead now. After start(), before stop(); any thread.
   void clock_changed();
+
+  // Sharing: engine_shares.cpp.
+  /// Places the file's data, seals its manifest and key under a new link's secret, and gives that to a node that is to
+  /// hold it: one of a counted share, up to three of another. invalid_argument for what is no regular file, never dies
+  /// and is given no ttl, or has no holder; io when the data could not be placed or no holder took it in peer_timeout;
+  /// quota_exceeded past kSharesKeptMax; cancelled by refuse_shares().
+  [[nodiscard]] awaitable<Result<SharedLink>> share(InodeNumber number, ShareWish wish);
+  /// Before stop(), at least a second: those who share are sent away.
+  void refuse_shares();
 
   /// What dies before `until`, a page at a time, behind `after` (Catalog::expiring_list). `next` is what the next page
   /// goes on behind; none when this was the last one. Names are those of this moment.

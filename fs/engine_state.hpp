@@ -12,6 +12,7 @@ namespace ephfs::fs {
 class Reaper;       // reaper.hpp: destroys what died
 class Puncturer;    // puncturer.hpp: destroys the epoch keys of what died
 class Scrubber;     // scrubber.hpp: has dropped keys overwritten
+class ShareBook;    // share_book.hpp: which shares were given to nodes
 class Warner;       // warner.hpp: tells of files that will die soon
 class Maintenance;  // maintenance.hpp: flushes by age, moves extents to where they die on time, compacts
 
@@ -56,6 +57,7 @@ struct EngineState {
   std::unique_ptr<Scrubber> scrubber;
   std::unique_ptr<Warner> warner;
   std::unique_ptr<Maintenance> maintenance;
+  std::unique_ptr<ShareBook> shares;
 };
 
 // --- inode_rules.cpp: what holds for any inode -----------------------------------------------------------------------

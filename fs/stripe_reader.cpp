@@ -19,23 +19,6 @@ std::string stripe_text(StripeNumber number) { return "stripe " + std::to_string
 
 }  // namespace
 
-Result<> StripeReader::Ciphertext::copy(std::uint64_t offset, core::MutableByteView out) const {
-  std::uint64_t at = base;
-  for (const auto& piece : pieces) {
-    if (out.empty()) break;
-    if (offset < at + piece.size()) {
-      if (offset < at) break;
-      const auto part = piece.view().subspan(offset - at);
-      const std::size_t taken = std::min(part.size(), out.size());
-      std::ranges::copy(part.first(taken), out.begin());
-      out = out.subspan(taken);
-      offset += taken;
-    }
-    at += piece.size();
-  }
-  return out.empty() ? Result<>() : Result<>(fail(Error::damaged, "an extent reaches past its stripe"));
-}
-
 Result<meta::StripeRecord> StripeReader::record_of(StripeNumber number) {
   meta::StripeRecord record;
   if (const auto staged = state_.log.find(number)) {
@@ -48,39 +31,13 @@ Result<meta::StripeRecord> StripeReader::record_of(StripeNumber number) {
   return record;
 }
 
-/// Decrypts what is wanted, a window at a time, from ciphertext that `source` gives. damaged when it fails its check.
-Result<> StripeReader::open_slice(const meta::StripeRecord& record, const Wanted& wanted, const Source& source) {
-  EPHFS_CHECK(wanted.cipher.key != nullptr, "who reads has the file's key");
-  ExtentCodec codec(record.algorithm, wanted.cipher, record.id);
-  const auto scratch = state_.scratch.take();
-  std::uint64_t offset = wanted.offset;
-  core::MutableByteView out = wanted.out;
-  while (!out.empty()) {
-    // Windows end on the extent's own blocks, so that no block is opened twice.
-    const std::uint64_t into = (offset - wanted.extent.origin_offset) % kBlockBytes;
-    const std::uint64_t length = std::min<std::uint64_t>(out.size(), plain_capacity(kWindowBytes) - into);
-    EPHFS_TRY(const BlockCut cut, cut_blocks(wanted.extent, offset, length));
-    if (cut.stripe_offset + cut.sealed_bytes > record.length) {
-      return fail(Error::damaged, stripe_text(record.number) + ": an extent reaches past its end");
-    }
-    const auto sealed = scratch->view().first(cut.sealed_bytes);
-    EPHFS_TRY_VOID(source(cut.stripe_offset, sealed));
-    if (!codec.open(wanted.extent, cut, sealed, offset, out.first(length))) {
-      return fail(Error::damaged, stripe_text(record.number) + " fails its check");
-    }
-    offset += length;
-    out = out.subspan(length);
-  }
-  return {};
-}
-
 Result<> StripeReader::try_read(const meta::ExtentRecord& extent, FileCipher cipher, std::uint64_t offset,
                                 core::MutableByteView out) {
   bool cache_damaged = false;
   return read_local({extent, cipher, offset, out}, cache_damaged);
 }
 
-Result<> StripeReader::read_local(const Wanted& wanted, bool& cache_damaged) {
+Result<> StripeReader::read_local(const WantedSlice& wanted, bool& cache_damaged) {
   if (wanted.out.empty()) return {};
   const StripeNumber number = wanted.extent.stripe;
   EPHFS_TRY(const meta::StripeRecord record, record_of(number));
@@ -91,13 +48,13 @@ Result<> StripeReader::read_local(const Wanted& wanted, bool& cache_damaged) {
   };
   if (const auto staged = state_.log.find(number)) {
     if (staged->damaged) return fail(Error::damaged, "staged " + stripe_text(number));
-    return open_slice(record, wanted, from_file(staged->file));
+    return open_slice(record, wanted, from_file(staged->file), state_.scratch);
   }
   EPHFS_TRY(const BlockCut cut, cut_blocks(wanted.extent, wanted.offset, wanted.out.size()));
   const StripeName name{number, record.id};
   const auto file = state_.files->cached_range(name, cut.stripe_offset, cut.sealed_bytes);
   if (!file) return fail(Error::would_block);
-  auto opened = open_slice(record, wanted, from_file(file));
+  auto opened = open_slice(record, wanted, from_file(file), state_.scratch);
   if (opened || opened.error().code != Error::damaged) return opened;
   state_.say("cached copy of " + stripe_text(number) + " is damaged; dropped");
   state_.files->remove_cached(name);
@@ -107,7 +64,7 @@ Result<> StripeReader::read_local(const Wanted& wanted, bool& cache_damaged) {
 
 awaitable<Result<>> StripeReader::read(meta::ExtentRecord extent, FileCipher cipher, std::uint64_t offset,
                                        core::MutableByteView out, bool sequential, net::CallLimits limits) {
-  const Wanted wanted{extent, cipher, offset, out};
+  const WantedSlice wanted{extent, cipher, offset, out};
   bool verified = false;
   for (;;) {
     auto local = read_local(wanted, verified);
@@ -141,10 +98,10 @@ awaitable<Result<>> StripeReader::read(meta::ExtentRecord extent, FileCipher cip
       if (!record) co_return record.error();
       co_return fetched.error();
     }
-    const Source source = [ciphertext = *fetched](std::uint64_t at, core::MutableByteView sealed) {
+    const CiphertextSource source = [ciphertext = *fetched](std::uint64_t at, core::MutableByteView sealed) {
       return ciphertext->copy(at, sealed);
     };
-    auto opened = open_slice((*rows)->record, wanted, source);
+    auto opened = open_slice((*rows)->record, wanted, source, state_.scratch);
     if (opened) {
       auto record = record_of(extent.stripe);
       co_return record ? Result<>() : Result<>(record.error());
@@ -156,71 +113,29 @@ awaitable<Result<>> StripeReader::read(meta::ExtentRecord extent, FileCipher cip
   }
 }
 
-/// Fetches the chunks around `cut`, each shard's part from its node or restored, all at once; caches them.
-awaitable<Result<StripeReader::CiphertextPtr>> StripeReader::fetch_range(std::shared_ptr<const StripeRows> rows,
+/// Fetches the chunks around `cut`, and caches them.
+awaitable<Result<CiphertextPtr>> StripeReader::fetch_range(std::shared_ptr<const StripeRows> rows,
                                                                          BlockCut cut, bool verified,
                                                                          net::CallLimits limits) {
   const meta::StripeRecord& record = rows->record;
-  const std::uint64_t shard = core::shard_bytes(record.length, record.profile);
   const std::uint64_t padded = padded_length(record);
   const std::uint64_t from = cut.stripe_offset / StripeFiles::kChunkBytes * StripeFiles::kChunkBytes;
   const std::uint64_t chunks_end = (cut.stripe_offset + cut.sealed_bytes + StripeFiles::kChunkBytes - 1) /
                                    StripeFiles::kChunkBytes * StripeFiles::kChunkBytes;
   const std::uint64_t end = std::min(chunks_end, padded);
-  // Shards of which the same range is needed are gathered together.
-  std::vector<GatherRequest> requests;
-  for (std::uint64_t index = from / shard; index * shard < end; ++index) {
-    const std::uint64_t low = std::max(from, index * shard) - index * shard;
-    const std::uint64_t high = std::min(end, (index + 1) * shard) - index * shard;
-    if (requests.empty() || requests.back().offset != low || requests.back().length != high - low) {
-      GatherRequest request;
-      request.rows = rows;
-      request.offset = low;
-      request.length = high - low;
-      request.verified = verified;
-      requests.push_back(std::move(request));
-    }
-    requests.back().wanted.push_back(static_cast<unsigned>(index));
-  }
-  struct Answer {
-    std::size_t at;
-    Gathered gathered;
-  };
-  const core::Mailbox<std::shared_ptr<Answer>> answers;
-  std::vector<std::shared_ptr<Answer>> parts(requests.size());
-  for (std::size_t i = 0; i < requests.size(); ++i) {
-    std::function<awaitable<void>()> task = [this, i, request = requests[i], limits, answers]() -> awaitable<void> {
-      auto gathered = co_await state_.gatherer.gather(request, limits);
-      answers.post(std::make_shared<Answer>(Answer{i, std::move(gathered)}));
-    };
-    state_.tasks.spawn(state_.context.executor, std::move(task));
-  }
-  for (std::size_t i = 0; i < requests.size(); ++i) {
-    auto answer = co_await answers.receive();
-    const std::size_t at = answer->at;
-    parts[at] = std::move(answer);
-  }
-  auto ciphertext = std::make_shared<Ciphertext>();
-  ciphertext->base = from;
-  std::optional<core::Failure> failed;
-  for (const auto& part : parts) {
-    state_.report_faults(record.number, part->gathered.faults);
-    if (!part->gathered.ranges) {
-      failed = part->gathered.ranges.error();
-      continue;
-    }
-    for (const auto& range : *part->gathered.ranges) ciphertext->pieces.push_back(range);
-  }
-  if (failed) co_return std::move(*failed);
-  std::uint64_t at = from;
+  auto gathered = co_await gather_range(state_.gatherer, state_.context.executor, state_.tasks, rows, from, end, verified,
+                                        std::move(limits));
+  state_.report_faults(record.number, gathered.faults);
+  if (!gathered.ciphertext) co_return gathered.ciphertext.error();
+  const CiphertextPtr ciphertext = *std::move(gathered.ciphertext);
   if (ciphertext->pieces.size() == 1) {
-    state_.files->put_range({record.number, record.id}, padded, at, ciphertext->pieces.front().view(), record.deadline);
+    state_.files->put_range({record.number, record.id}, padded, from, ciphertext->pieces.front().view(), record.deadline);
   } else {
     core::Buffer joined(end - from);
     (void)ciphertext->copy(from, joined.view());
-    state_.files->put_range({record.number, record.id}, padded, at, joined.view(), record.deadline);
+    state_.files->put_range({record.number, record.id}, padded, from, joined.view(), record.deadline);
   }
-  co_return CiphertextPtr(std::move(ciphertext));
+  co_return ciphertext;
 }
 
 /// The flight that fetches this stripe: the one there is, or a new one; null when `most` are under way or the cache could
@@ -267,7 +182,7 @@ awaitable<void> StripeReader::fly(std::shared_ptr<const StripeRows> rows, std::s
   flights_.erase(record.number);
 }
 
-awaitable<Result<StripeReader::CiphertextPtr>> StripeReader::wait_for(std::shared_ptr<Flight> flight,
+awaitable<Result<CiphertextPtr>> StripeReader::wait_for(std::shared_ptr<Flight> flight,
                                                                       net::CallLimits limits) {
   auto listener = flight->landed.subscribe();
   std::function<void()> wake = [listener] { listener->notify(); };

@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 
+#include "fs/ciphertext.hpp"
 #include "fs/stripes_state.hpp"
 
 namespace ephfs::fs {
@@ -28,28 +29,13 @@ class StripeReader {
   [[nodiscard]] Result<meta::StripeRecord> record_of(StripeNumber number);
 
  private:
-  /// Ciphertext of a stripe from `base` on, in pieces laid end to end.
-  struct Ciphertext {
-    std::uint64_t base = 0;
-    std::vector<core::SharedBytes> pieces;
-    [[nodiscard]] Result<> copy(std::uint64_t offset, core::MutableByteView out) const;
-  };
-  using CiphertextPtr = std::shared_ptr<const Ciphertext>;
   /// A whole stripe being fetched, or just fetched and not cached yet.
   struct Flight {
     std::optional<Result<CiphertextPtr>> result;  // guarded by mutex_
     Broadcast landed;
   };
-  using Source = std::function<Result<>(std::uint64_t stripe_offset, core::MutableByteView out)>;
-  struct Wanted {
-    meta::ExtentRecord extent;
-    FileCipher cipher;
-    std::uint64_t offset = 0;
-    core::MutableByteView out;
-  };
 
-  [[nodiscard]] Result<> open_slice(const meta::StripeRecord& record, const Wanted& wanted, const Source& source);
-  [[nodiscard]] Result<> read_local(const Wanted& wanted, bool& cache_damaged);
+  [[nodiscard]] Result<> read_local(const WantedSlice& wanted, bool& cache_damaged);
   [[nodiscard]] awaitable<Result<CiphertextPtr>> fetch_range(std::shared_ptr<const StripeRows> rows, BlockCut cut,
                                                              bool verified, net::CallLimits limits);
   [[nodiscard]] std::shared_ptr<Flight> join_flight(const std::shared_ptr<const StripeRows>& rows, std::size_t most);

@@ -5,6 +5,7 @@
 
 #include "fs/death_record.hpp"
 #include "fs/scrubber.hpp"
+#include "fs/share_book.hpp"
 
 namespace ephfs::fs {
 
@@ -99,11 +100,13 @@ Result<> TreeEdit::commit() {
   EPHFS_TRY_VOID(state_.catalog->commit(changes));
   if (!drops_.empty()) state_.scrubber->notify();
   for (auto& [inode, record] : edited_) {
+    if (record.links == 0) unlinked_.push_back(inode->number);
     inode->record = std::move(record);
     inode->record_dirty = false;
     inode->publish_deadline();
   }
   for (const auto& inode : removed_) {
+    unlinked_.push_back(inode->number);
     inode->removed = true;
     inode->record.links = 0;
     inode->record.changed = file_time_now(state_.clock);
@@ -114,6 +117,7 @@ Result<> TreeEdit::commit() {
 
 void TreeEdit::announce() {
   edited_.clear();
+  for (const InodeNumber number : unlinked_) state_.shares->withdraw(number);
   const auto is_known = [this](InodeNumber number) {
     const auto inode = state_.inodes.find(number);
     return inode && (inode->lookups > 0 || number == core::kRootInode);

@@ -66,6 +66,7 @@ class TreeEdit {
   std::vector<Edited> edited_;
   std::vector<std::shared_ptr<Inode>> removed_;
   std::vector<Buried> buried_;
+  std::vector<InodeNumber> unlinked_;  // by the commit: nobody should be given them any more
   meta::Changes records_;  // committed first: names lead to inodes that are there
   meta::Changes names_;
   std::vector<meta::DeadFileRecord> dead_;

@@ -5,6 +5,7 @@
 #include "fs/maintenance.hpp"
 #include "fs/reaper.hpp"
 #include "fs/scrubber.hpp"
+#include "fs/share_book.hpp"
 #include "fs/warner.hpp"
 
 namespace ephfs::fs {
@@ -203,6 +204,7 @@ void deadline_changed(EngineState& state, const std::shared_ptr<Inode>& inode) {
   }
   if (state.reaper) state.reaper->notify(deadline);
   if (state.warner) state.warner->notify(inode);
+  if (state.shares) state.shares->deadline_changed(inode->number, deadline);
   if (!inode->is_regular()) return;
   // What wrapped its key until now may be under an epoch that outlives the file.
   if (state.scrubber) state.scrubber->notify();

@@ -28,6 +28,8 @@ class Warner {
   [[nodiscard]] awaitable<void> stop();
   /// The inode has its deadline from now on, or its record has been committed. Any thread; no lock of the inode needed.
   void notify(const std::shared_ptr<Inode>& inode);
+  /// The time has changed. Any thread.
+  void look_again() { wake_.notify(); }
 
  private:
   using Warnings = std::vector<DyingFile>;

@@ -91,15 +91,12 @@ struct Daemon {
   std::string inside;  // "" for the root, else with a slash in front
 };
 std::optional<Daemon> daemon_of(const std::string& path) {
+  const auto volume = mounted_volume_of(path);
+  if (!volume) return std::nullopt;
   std::error_code error;
   const auto real = std::filesystem::canonical(path, error);
   if (error) return std::nullopt;
-  for (const auto& volume : mounted_volumes()) {
-    const std::string root = volume.mountpoint.string();
-    const bool inside = real.string() == root || real.string().starts_with(root + "/");
-    if (inside) return Daemon{control_socket(volume.directory), real.string().substr(root.size())};
-  }
-  return std::nullopt;
+  return Daemon{control_socket(volume->directory), real.string().substr(volume->mountpoint.string().size())};
 }
 
 /// False when the daemon is not to be asked by us: the mount tells the same, only later.

@@ -46,6 +46,8 @@ struct ArgumentOption {
 [[nodiscard]] core::Result<> run_proof(const Arguments& arguments);
 [[nodiscard]] core::Result<> run_verify(const Arguments& arguments);
 [[nodiscard]] core::Result<> run_ls(const Arguments& arguments);
+[[nodiscard]] core::Result<> run_share(const Arguments& arguments);
+[[nodiscard]] core::Result<> run_fetch(const Arguments& arguments);
 [[nodiscard]] core::Result<> run_top(const Arguments& arguments);
 [[nodiscard]] core::Result<> run_status(const Arguments& arguments);
 [[nodiscard]] core::Result<> run_doctor(const Arguments& arguments);

@@ -44,6 +44,11 @@ constexpr std::array kCommands{
             [](const Arguments& a) { return report(run_ttl(a)); }},
     Command{"ls", "[--expiring 1h] [-R] [--json] [PATH]            what is there, by when it dies",
             [](const Arguments& a) { return report(run_ls(a)); }},
+    Command{"share", "FILE [--ttl 1h] [--max-fetches N] [--json]       print a link by which others of the pool fetch it",
+            [](const Arguments& a) { return report(run_share(a)); }},
+    Command{"fetch", "LINK|- [-o FILE] [--dir DIR] [--force]           fetch what a link shares; - reads it from standard "
+                     "input, where ps does not show it",
+            [](const Arguments& a) { return report(run_fetch(a)); }},
     Command{"status", "[VOLUME | MOUNTPOINT | --dir DIR] [--json]      how a volume or node fares",
             [](const Arguments& a) { return report(run_status(a)); }},
     Command{"profile", "[VOLUME | MOUNTPOINT | --dir DIR] [--seconds 10] [--json]  where a daemon's time goes",

@@ -68,6 +68,16 @@ std::vector<MountedVolume> mounted_volumes() {
   return volumes;
 }
 
+std::optional<MountedVolume> mounted_volume_of(const std::string& path) {
+  std::error_code error;
+  const auto real = std::filesystem::canonical(path, error);
+  if (error) return std::nullopt;
+  for (auto& volume : mounted_volumes()) {
+    if (is_within(real, volume.mountpoint)) return std::move(volume);
+  }
+  return std::nullopt;
+}
+
 Result<std::filesystem::path> find_volume(const std::string& what) {
   const auto mounted = mounted_volumes();
   if (what.empty()) {

@@ -25,6 +25,9 @@ struct MountedVolume {
 };
 [[nodiscard]] std::vector<MountedVolume> mounted_volumes();
 
+/// The volume that a path, as it resolves, lies in; none for one that lies in none.
+[[nodiscard]] std::optional<MountedVolume> mounted_volume_of(const std::string& path);
+
 /// The volume directory that `what` means: a mountpoint or path inside one, a directory, or a name; "" when exactly one
 /// volume is mounted.
 [[nodiscard]] core::Result<std::filesystem::path> find_volume(const std::string& what);

@@ -19,6 +19,7 @@
 #include "mount-helpers/passphrase.hpp"
 #include "mount-helpers/paths.hpp"
 #include "mount-helpers/reports.hpp"
+#include "mount-helpers/share_service.hpp"
 #include "node/clock_keeper.hpp"
 #include "node/control_server.hpp"
 #include "node/node.hpp"
@@ -135,7 +136,8 @@ class RunningVolume {
     EPHFS_TRY(alarm_, core::ClockAlarm::start([this] { keeper_->look_now(); }));
     auto handlers = volume_handlers(*engine_, *node_, *clock_, loop_);
     control_ = std::make_unique<node::ControlServer>(core::asio::make_strand(loop_.executor()),
-                                                     control_socket(request_.directory), std::move(handlers), &events_);
+                                                     control_socket(request_.directory), std::move(handlers), &events_,
+                                                     node::ControlActions{{"/share", share_action(*engine_, *node_)}});
     return control_->start();
   }
 
@@ -190,6 +192,7 @@ class RunningVolume {
 
   Result<> close() {
     Result<> stopped;
+    if (engine_) engine_->refuse_shares();
     if (control_) loop_.run(control_->stop());
     alarm_.reset();
     if (keeper_) loop_.run(keeper_->stop());

@@ -32,6 +32,9 @@ enum class MessageKind : std::uint32_t {
   members = 23,
   deletions = 28,
   holdings = 29,
+  put_share = 32,
+  take_share = 33,
+  drop_share = 34,
 };
 constexpr MessageKind kFirstRequest = MessageKind::store;
 

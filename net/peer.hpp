@@ -102,6 +102,17 @@ struct Holding {
 };
 constexpr std::size_t kHoldingsMax = 1024;
 
+/// Who asks for a share: the token shows that he has its link.
+struct ShareClaim {
+  core::ShareId share;
+  core::Hash token;
+};
+struct TakenShare {
+  core::Envelope grant;
+  core::SharedBytes content;         // what the grant's hash says
+  std::uint32_t fetches_left = 0;    // of a counted one
+};
+
 class Peer {
  public:
   virtual ~Peer() = default;
@@ -135,6 +146,17 @@ class Peer {
   /// The owner's shards that the node holds, by rising id, from the first above the one id asked about: kHoldingsMax,
   /// fewer at the end. What has expired and is still there is among them. not_permitted as above.
   [[nodiscard]] virtual awaitable<Result<std::vector<Holding>>> holdings(ShardInquiry inquiry, CallLimits limits) = 0;
+
+  // Shares: what a node keeps for whoever brings the token of a link. A peer that keeps none says not_supported.
+  /// Keeps the share until its deadline, on stable storage before it answers. The very same again is no failure. damaged
+  /// when the content is not the grant's; not_permitted for a grant of another node or one that has ended; exists for
+  /// another grant of the same id; no_space past the node's bounds.
+  [[nodiscard]] virtual awaitable<Result<>> put_share(core::Envelope grant, core::SharedBytes content, CallLimits limits);
+  /// Gives a share out, counted on stable storage before it answers. not_found when it is not here or has ended;
+  /// not_permitted for a wrong token, busy after too many of them; quota_exceeded when it was given out as often as it may.
+  [[nodiscard]] virtual awaitable<Result<TakenShare>> take_share(ShareClaim claim, CallLimits limits);
+  /// Forgets a share. not_found when it is not here; not_permitted for another owner.
+  [[nodiscard]] virtual awaitable<Result<>> drop_share(core::Envelope drop, CallLimits limits);
 };
 
 /// The peers a volume may place shards on. Thread-safe; the list may grow while mounted.

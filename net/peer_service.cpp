@@ -55,6 +55,24 @@ awaitable<Result<Message>> serve_holdings(Peer& peer, Message request, CallLimit
   co_return pack_holdings(holdings);
 }
 
+awaitable<Result<Message>> serve_put_share(Peer& peer, Message request, CallLimits limits) {
+  EPHFS_CO_TRY(auto grant, unpack_put_share(request));
+  EPHFS_CO_TRY_VOID(co_await peer.put_share(std::move(grant), std::move(request.payload), std::move(limits)));
+  co_return Message{};
+}
+
+awaitable<Result<Message>> serve_take_share(Peer& peer, Message request, CallLimits limits) {
+  EPHFS_CO_TRY(const auto claim, unpack_share_claim(request));
+  EPHFS_CO_TRY(const auto share, co_await peer.take_share(claim, std::move(limits)));
+  co_return pack_taken_share(share);
+}
+
+awaitable<Result<Message>> serve_drop_share(Peer& peer, Message request, CallLimits limits) {
+  EPHFS_CO_TRY(auto drop, unpack_drop_share(request));
+  EPHFS_CO_TRY_VOID(co_await peer.drop_share(std::move(drop), std::move(limits)));
+  co_return Message{};
+}
+
 }  // namespace
 
 awaitable<Result<Message>> serve_peer(Peer& peer, Message request, CallLimits limits) {
@@ -75,6 +93,12 @@ awaitable<Result<Message>> serve_peer(Peer& peer, Message request, CallLimits li
       return serve_deletions(peer, std::move(request), std::move(limits));
     case MessageKind::holdings:
       return serve_holdings(peer, std::move(request), std::move(limits));
+    case MessageKind::put_share:
+      return serve_put_share(peer, std::move(request), std::move(limits));
+    case MessageKind::take_share:
+      return serve_take_share(peer, std::move(request), std::move(limits));
+    case MessageKind::drop_share:
+      return serve_drop_share(peer, std::move(request), std::move(limits));
     default:
       break;
   }

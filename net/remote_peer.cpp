@@ -100,6 +100,34 @@ awaitable<Result<Proof>> RemotePeer::prove(Challenge challenge, CallLimits limit
   co_return proof;
 }
 
+awaitable<Result<>> RemotePeer::put_share(core::Envelope grant, core::SharedBytes content, CallLimits limits) {
+  if (content.empty() || content.size() > core::kShareBytesMax) {
+    co_return fail(Error::invalid_argument, "a share of " + std::to_string(content.size()) + " bytes");
+  }
+  Message request = pack_put_share(grant, std::move(content));
+  EPHFS_CO_TRY_VOID(co_await call(std::move(request), std::move(limits)));
+  co_return Result<>();
+}
+
+awaitable<Result<TakenShare>> RemotePeer::take_share(ShareClaim claim, CallLimits limits) {
+  Message request = pack_share_claim(claim);
+  EPHFS_CO_TRY(const auto reply, co_await call(std::move(request), std::move(limits)));
+  EPHFS_CO_TRY(auto share, unpack_taken_share(reply));
+  EPHFS_CO_TRY(const auto grant, core::open_share_grant(share.grant));
+  const auto hash = core::sha256(share.content.view());
+  if (grant.share != claim.share || grant.node != member_.id || grant.content_bytes != share.content.size() ||
+      !std::ranges::equal(grant.content_hash.view(), hash.view())) {
+    co_return fail(Error::damaged, "the share that node " + member_.id.hex() + " gave");
+  }
+  co_return share;
+}
+
+awaitable<Result<>> RemotePeer::drop_share(core::Envelope drop, CallLimits limits) {
+  Message request = pack_drop_share(drop);
+  EPHFS_CO_TRY_VOID(co_await call(std::move(request), std::move(limits)));
+  co_return Result<>();
+}
+
 awaitable<Result<NodeStatus>> RemotePeer::status(CallLimits limits) {
   Message request = pack_status_request();
   EPHFS_CO_TRY(const auto reply, co_await call(std::move(request), std::move(limits)));

@@ -41,6 +41,10 @@ class RemotePeer final : public Peer {
   [[nodiscard]] awaitable<Result<std::vector<core::Envelope>>> deletions(ShardInquiry inquiry,
                                                                          CallLimits limits) override;
   [[nodiscard]] awaitable<Result<std::vector<Holding>>> holdings(ShardInquiry inquiry, CallLimits limits) override;
+  [[nodiscard]] awaitable<Result<>> put_share(core::Envelope grant, core::SharedBytes content,
+                                              CallLimits limits) override;
+  [[nodiscard]] awaitable<Result<TakenShare>> take_share(ShareClaim claim, CallLimits limits) override;
+  [[nodiscard]] awaitable<Result<>> drop_share(core::Envelope drop, CallLimits limits) override;
 
  private:
   awaitable<Result<Message>> call(Message request, CallLimits limits);

@@ -24,6 +24,7 @@ using wire::text_of;
 constexpr std::size_t kMemberListBytesMax = kMembersMax * (kAddressBytesMax + 64);
 static_assert(kMemberListBytesMax <= kPayloadBytesMax);
 static_assert(kShardBytesMax <= kPayloadBytesMax);
+static_assert(core::kShareBytesMax <= kPayloadBytesMax);
 static_assert(kChallengeLeavesMax * core::kLeafBytes <= kPayloadBytesMax);
 
 std::string join_hashes(const std::vector<core::Hash>& hashes) {
@@ -353,6 +354,62 @@ Result<NodeStatus> unpack_status(const Message& message) {
   if (proto.now_ms() < 0 || proto.now_ms() > core::kInstantMax.ms) return malformed("a node's time");
   status.now = core::Instant{proto.now_ms()};
   return status;
+}
+
+Message pack_put_share(const core::Envelope& grant, core::SharedBytes content) {
+  pb::PutShare proto;
+  proto.set_grant(text_of(grant.serialize()));
+  return {MessageKind::put_share, serialize(proto), std::move(content)};
+}
+
+Result<core::Envelope> unpack_put_share(const Message& message) {
+  EPHFS_TRY(const auto proto, parse<pb::PutShare>(message.body, "a share"));
+  if (message.payload.empty() || message.payload.size() > core::kShareBytesMax) return malformed("a share's content");
+  return parse_envelope(proto.grant());
+}
+
+Message pack_share_claim(const ShareClaim& claim) {
+  pb::TakeShare proto;
+  proto.set_share(claim.share.text());
+  proto.set_token(claim.token.text());
+  return {MessageKind::take_share, serialize(proto), {}};
+}
+
+Result<ShareClaim> unpack_share_claim(const Message& message) {
+  EPHFS_TRY(const auto proto, parse<pb::TakeShare>(message.body, "a claim of a share"));
+  ShareClaim claim;
+  EPHFS_TRY(claim.share, parse_id<core::ShareId>(proto.share(), "a share's id"));
+  EPHFS_TRY(claim.token, parse_id<core::Hash>(proto.token(), "a share's token"));
+  return claim;
+}
+
+Message pack_taken_share(const TakenShare& share) {
+  pb::TakeShareReply proto;
+  proto.set_grant(text_of(share.grant.serialize()));
+  proto.set_fetches_left(share.fetches_left);
+  return {MessageKind::reply, serialize(proto), share.content};
+}
+
+Result<TakenShare> unpack_taken_share(const Message& message) {
+  EPHFS_TRY(const auto proto, parse<pb::TakeShareReply>(message.body, "a share"));
+  if (message.payload.empty() || message.payload.size() > core::kShareBytesMax) return malformed("a share's content");
+  if (proto.fetches_left() > core::kShareFetchesMax) return malformed("a share's count");
+  TakenShare share;
+  EPHFS_TRY(share.grant, parse_envelope(proto.grant()));
+  share.content = message.payload;
+  share.fetches_left = proto.fetches_left();
+  return share;
+}
+
+Message pack_drop_share(const core::Envelope& drop) {
+  pb::DropShare proto;
+  proto.set_drop(text_of(drop.serialize()));
+  return {MessageKind::drop_share, serialize(proto), {}};
+}
+
+Result<core::Envelope> unpack_drop_share(const Message& message) {
+  EPHFS_TRY(const auto proto, parse<pb::DropShare>(message.body, "an order to drop a share"));
+  return parse_envelope(proto.drop());
 }
 
 Message pack_join(const JoinRequest& request) {

@@ -76,6 +76,15 @@ struct Packet {
 /// At most kHoldingsMax, by rising id.
 [[nodiscard]] Result<std::vector<Holding>> unpack_holdings(const Message& message);
 
+[[nodiscard]] Message pack_put_share(const core::Envelope& grant, core::SharedBytes content);
+[[nodiscard]] Result<core::Envelope> unpack_put_share(const Message& message);
+[[nodiscard]] Message pack_share_claim(const ShareClaim& claim);
+[[nodiscard]] Result<ShareClaim> unpack_share_claim(const Message& message);
+[[nodiscard]] Message pack_taken_share(const TakenShare& share);
+[[nodiscard]] Result<TakenShare> unpack_taken_share(const Message& message);
+[[nodiscard]] Message pack_drop_share(const core::Envelope& drop);
+[[nodiscard]] Result<core::Envelope> unpack_drop_share(const Message& message);
+
 struct JoinRequest {
   core::Bytes secret;   // kJoinSecretBytes
   std::string address;  // empty for one that does not listen

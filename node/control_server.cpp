@@ -53,6 +53,7 @@ struct ControlServer::State {
   std::filesystem::path path;
   ControlHandlers handlers;
   EventHub* events = nullptr;
+  ControlActions actions;
   std::unique_ptr<Local::acceptor> acceptor;
   std::list<Stream> connections;
   bool stopping = false;
@@ -61,16 +62,17 @@ struct ControlServer::State {
   [[nodiscard]] awaitable<void> accept();
   [[nodiscard]] awaitable<void> serve(std::list<Stream>::iterator connection);
   [[nodiscard]] awaitable<void> stream_events(Stream& connection);
-  [[nodiscard]] http::response<http::string_body> answer(const http::request<http::string_body>& request) const;
+  [[nodiscard]] awaitable<http::response<http::string_body>> answer(http::request<http::string_body> request);
 };
 
 ControlServer::ControlServer(asio::any_io_executor executor, std::filesystem::path path, ControlHandlers handlers,
-                             EventHub* events)
+                             EventHub* events, ControlActions actions)
     : state_(std::make_unique<State>()) {
   state_->executor = std::move(executor);
   state_->path = std::move(path);
   state_->handlers = std::move(handlers);
   state_->events = events;
+  state_->actions = std::move(actions);
 }
 
 ControlServer::~ControlServer() = default;
@@ -151,7 +153,7 @@ awaitable<void> ControlServer::State::serve(std::list<Stream>::iterator connecti
       co_await stream_events(*connection);
       break;
     }
-    auto response = answer(parser.get());
+    auto response = co_await answer(parser.release());
     keep_alive = response.keep_alive();
     connection->expires_after(kSilenceMax);
     co_await http::async_write(*connection, response, asio::redirect_error(asio::use_awaitable, error));
@@ -184,8 +186,7 @@ awaitable<void> ControlServer::State::stream_events(Stream& connection) {
   }
 }
 
-http::response<http::string_body> ControlServer::State::answer(
-    const http::request<http::string_body>& request) const {
+awaitable<http::response<http::string_body>> ControlServer::State::answer(http::request<http::string_body> request) {
   const std::string_view target(request.target().data(), request.target().size());
   const std::size_t mark = target.find('?');
   ControlRequest asked;
@@ -197,8 +198,11 @@ http::response<http::string_body> ControlServer::State::answer(
   const bool posts = request.method() == http::verb::post;
   const std::string posted = "POST " + std::string(asked.path);
   const auto handler = gets ? handlers.find(asked.path) : posts ? handlers.find(posted) : handlers.end();
-  const bool known = handlers.contains(asked.path) || handlers.contains(posted);
-  if (handler == handlers.end() && (known || !(gets || posts))) {
+  const auto action = actions.find(asked.path);
+  const bool known = handlers.contains(asked.path) || handlers.contains(posted) || action != actions.end();
+  if (posts && action != actions.end()) {
+    given = co_await action->second(std::move(request.body()));
+  } else if (handler == handlers.end() && (known || !(gets || posts))) {
     given = {405, "text/plain", "not with this method\n"};
   } else if (handler == handlers.end()) {
     given = {404, "text/plain", "no such target\n"};
@@ -210,23 +214,33 @@ http::response<http::string_body> ControlServer::State::answer(
   response.keep_alive(request.keep_alive());
   response.body() = std::move(given.body);
   response.prepare_payload();
-  return response;
+  co_return response;
 }
 
 namespace {
 
-awaitable<Result<std::string>> ask(std::filesystem::path path, http::verb method, std::string target) {
+struct Question {
+  std::filesystem::path path;
+  std::string target;
+  http::verb method = http::verb::get;
+  std::string body;
+  std::chrono::seconds patience = kSilenceMax;
+};
+
+awaitable<Result<std::string>> ask(Question question) {
+  const auto& [path, target, method, body, patience] = question;
   Stream stream(co_await asio::this_coro::executor);
-  stream.expires_after(kSilenceMax);
+  stream.expires_after(patience);
   error_code error;
   const Local::endpoint endpoint(path.string());
   co_await stream.async_connect(endpoint, asio::redirect_error(asio::use_awaitable, error));
   if (error) co_return failure_of(error, path);
 
-  http::request<http::empty_body> request(method, target, 11);
+  http::request<http::string_body> request(method, target, 11);
   request.set(http::field::host, "localhost");
   request.keep_alive(false);
-  if (method == http::verb::post) request.prepare_payload();
+  request.body() = body;
+  request.prepare_payload();
   co_await http::async_write(stream, request, asio::redirect_error(asio::use_awaitable, error));
   if (error) co_return failure_of(error, path);
 
@@ -244,27 +258,39 @@ awaitable<Result<std::string>> ask(std::filesystem::path path, http::verb method
   co_return std::move(response.body());
 }
 
-Result<std::string> ask_once(const std::filesystem::path& path, http::verb method, const std::string& target) {
+Result<std::string> ask_and_wait(Question question) {
+  const auto& path = question.path;
   if (!fits_socket(path)) return fail(Error::invalid_argument, path.string() + " is too long for a socket's path");
+  const std::string name = path.string();
   asio::io_context loop;
   std::optional<Result<std::string>> result;
-  auto question = ask(path, method, target);
-  asio::co_spawn(loop, std::move(question), [&](const std::exception_ptr& thrown, Result<std::string> answer) {
+  auto asking = ask(std::move(question));
+  asio::co_spawn(loop, std::move(asking), [&](const std::exception_ptr& thrown, Result<std::string> answer) {
     if (!thrown) result.emplace(std::move(answer));
   });
   loop.run();
-  if (!result) return fail(Error::io, path.string());
+  if (!result) return fail(Error::io, name);
   return std::move(*result);
 }
 
 }  // namespace
 
 Result<std::string> control_get(const std::filesystem::path& path, const std::string& target) {
-  return ask_once(path, http::verb::get, target);
+  Question question;
+  question.path = path;
+  question.target = target;
+  return ask_and_wait(std::move(question));
 }
 
-Result<std::string> control_post(const std::filesystem::path& path, const std::string& target) {
-  return ask_once(path, http::verb::post, target);
+Result<std::string> control_post(const std::filesystem::path& path, const std::string& target, const std::string& body,
+                                 std::chrono::seconds patience) {
+  Question question;
+  question.path = path;
+  question.target = target;
+  question.method = http::verb::post;
+  question.body = body;
+  question.patience = patience;
+  return ask_and_wait(std::move(question));
 }
 
 }  // namespace ephfs::node

@@ -38,6 +38,10 @@ using ControlHandler = std::function<ControlResponse(const ControlRequest&)>;
 /// By target for GET, "POST /target" for POST.
 using ControlHandlers = std::map<std::string, ControlHandler, std::less<>>;
 
+/// Does what a POST to its target asks for with a body, on the server's executor; it may take its time by waiting.
+using ControlAction = std::function<awaitable<ControlResponse>(std::string body)>;
+using ControlActions = std::map<std::string, ControlAction, std::less<>>;
+
 constexpr std::size_t kControlConnectionsMax = 16;
 constexpr std::size_t kControlRequestBytesMax = 64U << 10U;
 
@@ -46,7 +50,7 @@ class ControlServer {
   /// `executor` runs one thing at a time (a strand, or a loop with one thread).
   /// `events` may be null: no stream; else it outlives the server.
   ControlServer(core::asio::any_io_executor executor, std::filesystem::path path, ControlHandlers handlers,
-                EventHub* events = nullptr);
+                EventHub* events = nullptr, ControlActions actions = {});
   ~ControlServer();
   ControlServer(const ControlServer&) = delete;
   ControlServer& operator=(const ControlServer&) = delete;
@@ -54,7 +58,7 @@ class ControlServer {
   /// Listens, mode 0600. A socket file that nobody answers on is replaced; busy when somebody does.
   /// invalid_argument for a path longer than a socket's may be.
   [[nodiscard]] Result<> start();
-  /// Closes every connection and removes the socket file; resumes when no task is left.
+  /// Closes every connection and removes the socket file; resumes when no task is left: actions are waited for.
   [[nodiscard]] awaitable<void> stop();
 
  private:
@@ -65,7 +69,9 @@ class ControlServer {
 /// Asks a control server once and returns the body of its answer. Blocks at most 5 s. unreachable when nobody listens on
 /// `path`, not_found for an unknown target, io with the body's first line for any other status, timed_out.
 [[nodiscard]] Result<std::string> control_get(const std::filesystem::path& path, const std::string& target);
-/// The same with POST and an empty body.
-[[nodiscard]] Result<std::string> control_post(const std::filesystem::path& path, const std::string& target);
+/// The same with POST; blocks as long as `patience` at most.
+[[nodiscard]] Result<std::string> control_post(const std::filesystem::path& path, const std::string& target,
+                                               const std::string& body = {},
+                                               std::chrono::seconds patience = std::chrono::seconds{5});
 
 }  // namespace ephfs::node

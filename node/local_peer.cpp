@@ -16,9 +16,10 @@ constexpr core::Milliseconds kSettleAfter{1000};
 }  // namespace
 
 LocalPeer::LocalPeer(ShardStore& store, ReceiptStore& receipts, core::Clock& clock, const core::Signer& signer,
-                     core::asio::any_io_executor disk)
+                     core::asio::any_io_executor disk, ShareStore* shares)
     : store_(store),
       receipts_(receipts),
+      shares_(shares),
       clock_(clock),
       signer_(signer),
       id_(core::node_id_of(signer.public_key())),
@@ -300,9 +301,65 @@ Result<std::vector<net::Holding>> LocalPeer::holdings_now(const net::ShardInquir
   return store_.held_for(owner, inquiry.shards.front(), net::kHoldingsMax);
 }
 
+awaitable<Result<>> LocalPeer::put_share(core::Envelope grant, core::SharedBytes content, net::CallLimits limits) {
+  std::function<Result<>()> job = [this, grant = std::move(grant), content = std::move(content)] {
+    return counted(put_share_now(grant, content), counters_.shares_changed);
+  };
+  return on_disk<void>(std::move(limits), std::move(job));
+}
+
+awaitable<Result<net::TakenShare>> LocalPeer::take_share(net::ShareClaim claim, net::CallLimits limits) {
+  std::function<Result<net::TakenShare>()> job = [this, claim] {
+    return counted(take_share_now(claim), counters_.shares_taken);
+  };
+  return on_disk<net::TakenShare>(std::move(limits), std::move(job));
+}
+
+awaitable<Result<>> LocalPeer::drop_share(core::Envelope drop, net::CallLimits limits) {
+  std::function<Result<>()> job = [this, drop = std::move(drop)] {
+    return counted(drop_share_now(drop), counters_.shares_changed);
+  };
+  return on_disk<void>(std::move(limits), std::move(job));
+}
+
+Result<> LocalPeer::put_share_now(const core::Envelope& envelope, const core::SharedBytes& content) {
+  if (shares_ == nullptr) return fail(Error::not_supported, "this node keeps no shares");
+  EPHFS_TRY(const auto grant, core::open_share_grant(envelope));
+  if (grant.node != id_) return refuse("a share for another node");
+  if (grant.deadline.passed(clock_.now())) return refuse("a share that has ended");
+  if (grant.content_bytes != content.size() ||
+      !std::ranges::equal(grant.content_hash.view(), core::sha256(content.view()).view())) {
+    return fail(Error::damaged, "the bytes are not share " + grant.share.hex());
+  }
+  EPHFS_TRY_VOID(shares_->put(grant, envelope, content.view()));
+  if (deadline_listener_) deadline_listener_(grant.deadline);
+  return {};
+}
+
+Result<net::TakenShare> LocalPeer::take_share_now(const net::ShareClaim& claim) {
+  if (shares_ == nullptr) return fail(Error::not_supported, "this node keeps no shares");
+  EPHFS_TRY(auto share, shares_->take(claim, clock_.now(), clock_.boot_now()));
+  // Reading and counting take time, and it may have taken the last of the share's.
+  EPHFS_TRY(const auto grant, core::open_share_grant(share.grant));
+  if (grant.deadline.passed(clock_.now())) return fail(Error::not_found, "share " + claim.share.hex());
+  return share;
+}
+
+Result<> LocalPeer::drop_share_now(const core::Envelope& envelope) {
+  if (shares_ == nullptr) return fail(Error::not_supported, "this node keeps no shares");
+  EPHFS_TRY(const auto drop, core::open_share_drop(envelope));
+  if (drop.node != id_) return refuse("an order for another node");
+  return shares_->drop(drop);
+}
+
 LocalPeer::Reaped LocalPeer::remove_expired(std::size_t limit) {
   Reaped reaped;
   const core::Instant now = reaped.now = clock_.destruction_now();
+  if (shares_ != nullptr) {
+    auto ended = shares_->remove_expired(now, limit);
+    reaped.deleted = ended.deleted;
+    reaped.outcome = std::move(ended.outcome);
+  }
   for (const auto& shard : store_.expired(now, limit)) {
     const std::lock_guard lock(mutex_of(shard));
     // Since the list was made its owner may have removed it, or stored it anew.
@@ -332,7 +389,8 @@ Result<std::size_t> LocalPeer::settle_removals(std::size_t limit) {
 }
 
 core::Deadline LocalPeer::next_deadline() const {
-  return std::min(store_.next_deadline(), core::Deadline::from_raw(settle_at_));
+  const core::Deadline next = std::min(store_.next_deadline(), core::Deadline::from_raw(settle_at_));
+  return shares_ == nullptr ? next : std::min(next, shares_->next_deadline());
 }
 
 void LocalPeer::settle_by(core::Deadline when) {
@@ -365,7 +423,7 @@ PeerCounters LocalPeer::counters() const {
   const AtomicCounters& now = counters_;
   return {.stored = now.stored, .fetched = now.fetched, .renewed = now.renewed, .removed = now.removed,
           .expired = now.expired, .proven = now.proven, .asked = now.asked, .refused = now.refused, .damaged = now.damaged,
-          .bytes_in = now.bytes_in, .bytes_out = now.bytes_out};
+          .bytes_in = now.bytes_in, .bytes_out = now.bytes_out, .shares_taken = now.shares_taken};
 }
 
 awaitable<void> LocalPeer::stop() {

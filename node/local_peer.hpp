@@ -20,6 +20,7 @@
 #include "net/peer.hpp"
 #include "node/receipt_store.hpp"
 #include "node/shard_store.hpp"
+#include "node/share_store.hpp"
 
 namespace ephfs::node {
 
@@ -38,13 +39,14 @@ struct PeerCounters {
   std::uint64_t damaged = 0;   // reads that failed their check
   std::uint64_t bytes_in = 0;
   std::uint64_t bytes_out = 0;
+  std::uint64_t shares_taken = 0;
 };
 
 class LocalPeer final : public net::Peer {
  public:
-  /// All five are used until stop() has been awaited.
+  /// All of it is used until stop() has been awaited. Without `shares` it keeps none.
   LocalPeer(ShardStore& store, ReceiptStore& receipts, core::Clock& clock, const core::Signer& signer,
-            core::asio::any_io_executor disk);
+            core::asio::any_io_executor disk, ShareStore* shares = nullptr);
   ~LocalPeer() override = default;
   LocalPeer(const LocalPeer&) = delete;
   LocalPeer& operator=(const LocalPeer&) = delete;
@@ -74,9 +76,13 @@ class LocalPeer final : public net::Peer {
                                                                          net::CallLimits limits) override;
   [[nodiscard]] awaitable<Result<std::vector<net::Holding>>> holdings(net::ShardInquiry inquiry,
                                                                       net::CallLimits limits) override;
+  [[nodiscard]] awaitable<Result<>> put_share(core::Envelope grant, core::SharedBytes content,
+                                              net::CallLimits limits) override;
+  [[nodiscard]] awaitable<Result<net::TakenShare>> take_share(net::ShareClaim claim, net::CallLimits limits) override;
+  [[nodiscard]] awaitable<Result<>> drop_share(core::Envelope drop, net::CallLimits limits) override;
 
-  /// Deletes up to `limit` shards whose deadline has passed, earliest first, and says how many it deleted: fewer than
-  /// were due only when the disk fails, whose failure it then gives. Blocks; for the disk executor.
+  /// Deletes up to `limit` shards and as many shares whose deadline has passed, earliest first, and says how many it
+  /// deleted: fewer than were due only when the disk fails, whose failure it then gives. Blocks; for the disk executor.
   struct Reaped {
     core::Instant now;  // what died by this was to be deleted
     std::size_t deleted = 0;
@@ -96,7 +102,7 @@ class LocalPeer final : public net::Peer {
  private:
   struct AtomicCounters {
     std::atomic<std::uint64_t> stored{0}, fetched{0}, renewed{0}, removed{0}, expired{0}, proven{0}, asked{0}, refused{0},
-        damaged{0}, bytes_in{0}, bytes_out{0};
+        damaged{0}, bytes_in{0}, bytes_out{0}, shares_taken{0}, shares_changed{0};
   };
 
   template <class T>
@@ -124,8 +130,13 @@ class LocalPeer final : public net::Peer {
   void settle_by(core::Deadline when);
   [[nodiscard]] Result<> settle(const std::vector<HeldLease>& traces);
 
+  [[nodiscard]] Result<> put_share_now(const core::Envelope& envelope, const core::SharedBytes& content);
+  [[nodiscard]] Result<net::TakenShare> take_share_now(const net::ShareClaim& claim);
+  [[nodiscard]] Result<> drop_share_now(const core::Envelope& envelope);
+
   ShardStore& store_;
   ReceiptStore& receipts_;
+  ShareStore* const shares_;
   core::Clock& clock_;
   const core::Signer& signer_;
   const core::NodeId id_;

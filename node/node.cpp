@@ -37,23 +37,26 @@ NodeContext tls_node_context(core::asio::any_io_executor executor, core::asio::a
 
 Result<std::unique_ptr<Node>> Node::open(NodeOptions options, NodeContext context) {
   EPHFS_TRY_VOID(make_private_directory(options.directory));
-  EPHFS_TRY(auto store, open_file_shard_store(options.directory, options.capacity, context.clock.destruction_now()));
+  const core::Instant now = context.clock.destruction_now();
+  EPHFS_TRY(auto store, open_file_shard_store(options.directory, options.capacity, now));
+  EPHFS_TRY(auto shares, ShareStore::open(options.directory, now));
   EPHFS_TRY(auto receipts, FileReceiptStore::open(options.directory, context.clock.confirmed_now()));
   EPHFS_TRY(const auto seed, core::load_or_create_node_seed(options.directory / "node.key"));
-  std::unique_ptr<Node> node(new Node(std::move(options), std::move(context), seed, std::move(store), std::move(receipts)));
+  std::unique_ptr<Node> node(new Node(std::move(options), std::move(context), seed,
+                                      {std::move(store), std::move(receipts), std::move(shares)}));
   if (const auto listening = node->listen(); !listening) return listening.error();
   return node;
 }
 
-Node::Node(NodeOptions options, NodeContext context, const core::SigningSeed& seed,
-           std::unique_ptr<FileShardStore> store, std::unique_ptr<FileReceiptStore> receipts)
+Node::Node(NodeOptions options, NodeContext context, const core::SigningSeed& seed, Stores stores)
     : options_(std::move(options)),
       context_(std::move(context)),
       signer_(seed),
       transport_(context_.make_transport(seed)),
-      store_(std::move(store)),
-      receipts_(std::move(receipts)),
-      local_(std::make_shared<LocalPeer>(*store_, *receipts_, context_.clock, signer_, context_.disk)),
+      store_(std::move(stores.shards)),
+      receipts_(std::move(stores.receipts)),
+      shares_(std::move(stores.shares)),
+      local_(std::make_shared<LocalPeer>(*store_, *receipts_, context_.clock, signer_, context_.disk, shares_.get())),
       reaper_(std::make_unique<LeaseReaper>(*local_, context_.clock, context_.executor, context_.disk)) {}
 
 Node::~Node() = default;

@@ -3,7 +3,7 @@
 // pool, its sessions to others, and, when it listens, the server for theirs. `ephfs node` is this and little else; a
 // mount has one inside it.
 //
-// Files in its directory: node.key, lock, shards/, receipts/, pool, pool.lock, invitations, address.
+// Files in its directory: node.key, lock, shards/, receipts/, shares/, pool, pool.lock, invitations, address.
 #pragma once
 
 #include <functional>
@@ -72,8 +72,12 @@ class Node {
   [[nodiscard]] std::size_t session_count() const { return server_ ? server_->session_count() : 0; }
 
  private:
-  Node(NodeOptions options, NodeContext context, const core::SigningSeed& seed,
-       std::unique_ptr<FileShardStore> store, std::unique_ptr<FileReceiptStore> receipts);
+  struct Stores {
+    std::unique_ptr<FileShardStore> shards;
+    std::unique_ptr<FileReceiptStore> receipts;
+    std::unique_ptr<ShareStore> shares;
+  };
+  Node(NodeOptions options, NodeContext context, const core::SigningSeed& seed, Stores stores);
   [[nodiscard]] Result<> listen();
   [[nodiscard]] awaitable<void> announce(net::Member member);
   void announce_to_all(const core::NodeId& but);
@@ -86,6 +90,7 @@ class Node {
   std::unique_ptr<net::Transport> transport_;
   std::unique_ptr<FileShardStore> store_;
   std::unique_ptr<FileReceiptStore> receipts_;
+  std::unique_ptr<ShareStore> shares_;
   std::shared_ptr<LocalPeer> local_;
   std::unique_ptr<LeaseReaper> reaper_;
   std::unique_ptr<Pool> pool_;

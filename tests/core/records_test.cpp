@@ -334,5 +334,72 @@ TEST(Receipt, CanBeReadWithoutItsSignature) {
   EXPECT_EQ(read_receipt(envelope).error().code, Error::not_permitted);
 }
 
+ShareGrant some_grant() {
+  ShareGrant grant;
+  grant.share = filled<ShareId>(0x11);
+  grant.node = node_id_of(node().public_key());
+  grant.owner = owner_id();
+  grant.deadline = Deadline(Instant{1'800'000'000'000});
+  grant.fetches_max = 3;
+  grant.token_hash = filled<Hash>(0x22);
+  grant.content_hash = filled<Hash>(0x33);
+  grant.content_bytes = 4096;
+  return grant;
+}
+
+template <class Change>
+Error grant_error(Change change) {
+  auto statement = statement_of<proto::ShareGrantStatement>(sign_share_grant(some_grant(), owner()));
+  change(statement);
+  const auto opened = open_share_grant(signed_by(owner(), "ephfs share", statement));
+  EXPECT_FALSE(opened);
+  return opened ? Error::io : opened.error().code;
+}
+
+TEST(Share, ReadsBackWhatWasSigned) {
+  for (const std::uint32_t most : {0U, 1U, kShareFetchesMax}) {
+    ShareGrant grant = some_grant();
+    grant.fetches_max = most;
+    grant.content_bytes = most == 0 ? 1 : kShareBytesMax;
+    EXPECT_EQ(open_share_grant(sign_share_grant(grant, owner())).value(), grant);
+  }
+  const ShareDrop drop{filled<ShareId>(0x11), node_id_of(node().public_key()), owner_id()};
+  const auto read = open_share_drop(sign_share_drop(drop, owner()));
+  ASSERT_TRUE(read) << read.error();
+  EXPECT_EQ(read->share, drop.share);
+  EXPECT_EQ(read->node, drop.node);
+  EXPECT_EQ(read->owner, drop.owner);
+}
+
+TEST(Share, RefusesEveryFlippedBit) {
+  expect_refused_when_flipped(sign_share_grant(some_grant(), owner()),
+                              [](const Envelope& e) { return open_share_grant(e).has_value(); });
+  const ShareDrop drop{filled<ShareId>(0x11), node_id_of(node().public_key()), owner_id()};
+  expect_refused_when_flipped(sign_share_drop(drop, owner()),
+                              [](const Envelope& e) { return open_share_drop(e).has_value(); });
+}
+
+TEST(Share, RefusesWhatIsOutOfRange) {
+  using Statement = proto::ShareGrantStatement;
+  EXPECT_EQ(grant_error([](Statement& s) { s.set_version(2); }), Error::version);
+  EXPECT_EQ(grant_error([](Statement& s) { s.set_share(std::string(15, 'x')); }), Error::damaged);
+  EXPECT_EQ(grant_error([](Statement& s) { s.set_node(std::string(32, '\0')); }), Error::damaged);
+  EXPECT_EQ(grant_error([](Statement& s) { s.set_owner(std::string(32, 'x')); }), Error::not_permitted);
+  EXPECT_EQ(grant_error([](Statement& s) { s.set_deadline_ms(Deadline::never().raw()); }), Error::damaged);
+  EXPECT_EQ(grant_error([](Statement& s) { s.set_deadline_ms(-1); }), Error::damaged);
+  EXPECT_EQ(grant_error([](Statement& s) { s.set_fetches_max(kShareFetchesMax + 1); }), Error::damaged);
+  EXPECT_EQ(grant_error([](Statement& s) { s.clear_token_hash(); }), Error::damaged);
+  EXPECT_EQ(grant_error([](Statement& s) { s.clear_content_hash(); }), Error::damaged);
+  EXPECT_EQ(grant_error([](Statement& s) { s.set_content_bytes(0); }), Error::damaged);
+  EXPECT_EQ(grant_error([](Statement& s) { s.set_content_bytes(kShareBytesMax + 1); }), Error::damaged);
+}
+
+TEST(Share, IsNotTakenForAnotherStatement) {
+  const ShareDrop drop{filled<ShareId>(0x11), node_id_of(node().public_key()), owner_id()};
+  EXPECT_EQ(open_share_grant(sign_share_drop(drop, owner())).error().code, Error::not_permitted);
+  EXPECT_EQ(open_share_drop(sign_share_grant(some_grant(), owner())).error().code, Error::not_permitted);
+  EXPECT_EQ(open_share_grant(sign_lease(some_lease(), owner())).error().code, Error::not_permitted);
+}
+
 }  // namespace
 }  // namespace ephfs::core

@@ -66,10 +66,13 @@ struct TestNode {
   TestNode(core::Clock& clock, core::asio::any_io_executor executor)
       : store(std::uint64_t{64} << 30U),
         signer(core::random_key()),
-        peer(store, receipts, clock, signer, std::move(executor)) {}
+        shares(node::ShareStore::open(directory.path(), clock.now()).value()),
+        peer(store, receipts, clock, signer, std::move(executor), shares.get()) {}
   ephfs::testing::MemoryShardStore store;
   ephfs::testing::MemoryReceiptStore receipts;
   core::Signer signer;
+  ephfs::testing::TempDir directory;
+  std::unique_ptr<node::ShareStore> shares;
   node::LocalPeer peer;
 };
 

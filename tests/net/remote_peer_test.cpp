@@ -94,10 +94,10 @@ PeerMaker fake() {
 }  // namespace ephfs::net::testing
 
 namespace ephfs::testing {
-INSTANTIATE_TEST_SUITE_P(Peers, PeerContract,
-                         ::testing::Values(net::testing::fake(), net::testing::remote(net::testing::kSimulated),
-                                           net::testing::remote(net::testing::kTls)),
-                         peer_maker_name);
+const auto kRemotePeers = ::testing::Values(net::testing::fake(), net::testing::remote(net::testing::kSimulated),
+                                            net::testing::remote(net::testing::kTls));
+INSTANTIATE_TEST_SUITE_P(Peers, PeerContract, kRemotePeers, peer_maker_name);
+INSTANTIATE_TEST_SUITE_P(Peers, ShareContract, kRemotePeers, peer_maker_name);
 }  // namespace ephfs::testing
 
 namespace ephfs::net::testing {

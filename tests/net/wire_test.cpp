@@ -197,6 +197,31 @@ TEST(WireTest, RefusesWhatIsOutOfBounds) {
   }
   EXPECT_EQ(unpack_holdings(payload(list)).error().code, Error::protocol) << "too many";
 
+  pb::PutShare put;
+  put.set_grant("none");
+  EXPECT_EQ(unpack_put_share(message(MessageKind::put_share, put)).error().code, Error::protocol) << "no content";
+  Message with_content = message(MessageKind::put_share, put);
+  with_content.payload = core::SharedBytes(core::Buffer(core::kShareBytesMax + 1));
+  EXPECT_EQ(unpack_put_share(with_content).error().code, Error::protocol) << "too long a content";
+  with_content.payload = with_content.payload.slice(0, 10);
+  EXPECT_EQ(unpack_put_share(with_content).error().code, Error::protocol) << "no envelope";
+  pb::TakeShare take;
+  take.set_share(std::string(15, 'x'));
+  take.set_token(std::string(32, 'x'));
+  EXPECT_EQ(unpack_share_claim(message(MessageKind::take_share, take)).error().code, Error::protocol);
+  take.set_share(std::string(16, 'x'));
+  EXPECT_TRUE(unpack_share_claim(message(MessageKind::take_share, take)));
+  take.set_token(std::string(33, 'x'));
+  EXPECT_EQ(unpack_share_claim(message(MessageKind::take_share, take)).error().code, Error::protocol);
+  pb::TakeShareReply taken;
+  taken.set_fetches_left(core::kShareFetchesMax + 1);
+  Message taken_reply = message(MessageKind::reply, taken);
+  EXPECT_EQ(unpack_taken_share(taken_reply).error().code, Error::protocol) << "no content";
+  taken_reply.payload = with_content.payload;
+  EXPECT_EQ(unpack_taken_share(taken_reply).error().code, Error::protocol) << "a count past its bound";
+  pb::DropShare drop;
+  EXPECT_EQ(unpack_drop_share(message(MessageKind::drop_share, drop)).error().code, Error::protocol);
+
   pb::Failure failure;
   failure.set_code("out_of_cheese");
   failure.set_detail(std::string(10'000, '\x1b'));
@@ -217,7 +242,8 @@ TEST(WireTest, SurvivesNoise) {
   const Challenge challenge{example_shard(), {}, {0, 1}};
   std::vector<Message> seeds{pack_hello(hello), pack_fetch(request), pack_challenge(challenge),
                              pack_join({random.bytes(kJoinSecretBytes), "a:1"}), pack_members(hello.members),
-                             pack_status({}), pack_holdings({{example_shard(), 7, 8, {}, true}})};
+                             pack_status({}), pack_holdings({{example_shard(), 7, 8, {}, true}}),
+                             pack_share_claim({core::ShareId{}, core::Hash{}})};
   ShardRange range;
   range.bytes = core::SharedBytes::copy_of(random.bytes(4096));
   range.shard_bytes = 100'000;
@@ -247,6 +273,10 @@ TEST(WireTest, SurvivesNoise) {
     (void)unpack_receipts(message);
     (void)unpack_holdings(message);
     (void)unpack_proof(message, challenge);
+    (void)unpack_put_share(message);
+    (void)unpack_share_claim(message);
+    (void)unpack_taken_share(message);
+    (void)unpack_drop_share(message);
     if (const auto got = unpack_range(message, request)) {
       EXPECT_EQ(got->offset, 0U);
       EXPECT_EQ(got->bytes.size(), std::min<std::uint64_t>(4096, got->shard_bytes));

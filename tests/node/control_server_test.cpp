@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <future>
 #include <thread>
 
 #include "tests/support/temp_dir.hpp"
@@ -93,6 +94,27 @@ TEST_F(ControlServerTest, SaysWhenNobodyListens) {
   EXPECT_EQ(control_get(path_, "/status").error().code, core::Error::unreachable);
   EXPECT_EQ(control_get(directory_ / std::string(200, 'x'), "/").error().code, core::Error::invalid_argument);
   ASSERT_TRUE(server_->start());
+}
+
+TEST_F(ControlServerTest, DoesWhatIsPosted) {
+  ControlActions actions;
+  actions["/double"] = [](std::string body) -> awaitable<ControlResponse> {
+    co_await core::asio::post(core::asio::use_awaitable);
+    if (body.empty()) co_return ControlResponse{400, "text/plain", "nothing to double\n"};
+    co_return ControlResponse{200, "text/plain", body + body};
+  };
+  const auto path = directory_ / "acting.sock";
+  ControlServer acting(loop_.get_executor(), path, handlers_, nullptr, actions);
+  ASSERT_TRUE(acting.start());
+  EXPECT_EQ(control_post(path, "/double", "abc", std::chrono::seconds{5}).value(), "abcabc");
+  const auto refused = control_post(path, "/double", "", std::chrono::seconds{5});
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().detail.find("nothing to double"), std::string::npos) << refused.error();
+  EXPECT_EQ(control_get(path, "/double").error().code, core::Error::io) << "405";
+  EXPECT_TRUE(control_get(path, "/status"));
+  std::promise<void> stopped;
+  core::asio::co_spawn(loop_, acting.stop(), [&](const std::exception_ptr&) { stopped.set_value(); });
+  stopped.get_future().wait();
 }
 
 TEST_F(ControlServerTest, SurvivesNonsense) {

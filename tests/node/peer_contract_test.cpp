@@ -15,7 +15,7 @@ class LocalSubject : public ephfs::testing::PeerSubject {
  public:
   LocalSubject(ShardStore& store, ReceiptStore& receipts)
       : signer_(make_signer(random_)),
-        peer_(store, receipts, clock_, signer_, context_.get_executor()),
+        peer_(store, receipts, clock_, signer_, context_.get_executor(), shares_.get()),
         reaper_(peer_, clock_, context_.get_executor(), context_.get_executor()) {
     reaper_.start();
   }
@@ -35,6 +35,8 @@ class LocalSubject : public ephfs::testing::PeerSubject {
   ephfs::testing::VirtualClock clock_{context_};
   Random random_;
   core::Signer signer_;
+  TempDir directory_;
+  std::unique_ptr<ShareStore> shares_ = ShareStore::open(directory_.path(), core::Instant{0}).value();
   LocalPeer peer_;
   LeaseReaper reaper_;
 };
@@ -67,10 +69,10 @@ class FilePeerSubject final : private OnDisk, public LocalSubject {
 
 namespace ephfs::testing {
 
-INSTANTIATE_TEST_SUITE_P(
-    Peers, PeerContract,
+const auto kLocalPeers =
     ::testing::Values(PeerMaker{"LocalInMemory", [] { return std::make_unique<node::testing::MemoryPeerSubject>(); }},
-                      PeerMaker{"LocalOnFiles", [] { return std::make_unique<node::testing::FilePeerSubject>(); }}),
-    peer_maker_name);
+                      PeerMaker{"LocalOnFiles", [] { return std::make_unique<node::testing::FilePeerSubject>(); }});
+INSTANTIATE_TEST_SUITE_P(Peers, PeerContract, kLocalPeers, peer_maker_name);
+INSTANTIATE_TEST_SUITE_P(Peers, ShareContract, kLocalPeers, peer_maker_name);
 
 }  // namespace ephfs::testing

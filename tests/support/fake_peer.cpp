@@ -320,4 +320,66 @@ Result<net::Proof> FakePeer::prove_now(const net::Challenge& challenge) {
   return proof;
 }
 
+FakePeer::Answer<void> FakePeer::put_share(core::Envelope grant, core::SharedBytes content, net::CallLimits limits) {
+  const auto begun = co_await begin(limits);
+  auto result = begun ? put_share_now(grant, std::move(content)) : begun;
+  end();
+  co_return result;
+}
+
+FakePeer::Answer<net::TakenShare> FakePeer::take_share(net::ShareClaim claim, net::CallLimits limits) {
+  const auto begun = co_await begin(limits);
+  auto result = begun ? take_share_now(claim) : Result<net::TakenShare>(begun.error());
+  end();
+  co_return result;
+}
+
+FakePeer::Answer<void> FakePeer::drop_share(core::Envelope drop, net::CallLimits limits) {
+  const auto begun = co_await begin(limits);
+  auto result = begun ? drop_share_now(drop) : begun;
+  end();
+  co_return result;
+}
+
+Result<> FakePeer::put_share_now(const core::Envelope& envelope, core::SharedBytes content) {
+  const std::lock_guard lock(mutex_);
+  EPHFS_TRY(const auto grant, core::open_share_grant(envelope));
+  if (grant.node != id_ || grant.deadline.passed(now())) return fail(Error::not_permitted, "a grant that is none here");
+  const auto hash = core::sha256(content.view());
+  if (content.size() != grant.content_bytes || !std::ranges::equal(hash.view(), grant.content_hash.view())) {
+    return fail(Error::damaged, "not the share");
+  }
+  const auto [held, is_new] = shares_.try_emplace(grant.share, HeldShare{grant, envelope, std::move(content)});
+  if (!is_new && held->second.envelope != envelope) return fail(Error::exists, "the share");
+  return {};
+}
+
+Result<net::TakenShare> FakePeer::take_share_now(const net::ShareClaim& claim) {
+  constexpr unsigned kWrongTokensMax = 16;
+  const std::lock_guard lock(mutex_);
+  const auto found = shares_.find(claim.share);
+  if (found == shares_.end() || found->second.grant.deadline.passed(now())) return fail(Error::not_found, "the share");
+  HeldShare& held = found->second;
+  if (held.wrong_tokens >= kWrongTokensMax) return fail(Error::busy, "too many guesses");
+  if (!std::ranges::equal(core::sha256(claim.token.view()).view(), held.grant.token_hash.view())) {
+    ++held.wrong_tokens;
+    return fail(Error::not_permitted, "a wrong token");
+  }
+  const std::uint32_t most = held.grant.fetches_max;
+  if (most > 0 && held.taken >= most) return fail(Error::quota_exceeded, "the share");
+  ++held.taken;
+  return net::TakenShare{held.envelope, held.content, most > 0 ? most - held.taken : 0};
+}
+
+Result<> FakePeer::drop_share_now(const core::Envelope& envelope) {
+  const std::lock_guard lock(mutex_);
+  EPHFS_TRY(const auto drop, core::open_share_drop(envelope));
+  if (drop.node != id_) return fail(Error::not_permitted, "an order for another node");
+  const auto found = shares_.find(drop.share);
+  if (found == shares_.end()) return fail(Error::not_found, "the share");
+  if (found->second.grant.owner != drop.owner) return fail(Error::not_permitted, "another owner's share");
+  shares_.erase(found);
+  return {};
+}
+
 }  // namespace ephfs::testing

@@ -54,12 +54,23 @@ class FakePeer final : public net::Peer {
   [[nodiscard]] Answer<std::vector<core::Envelope>> deletions(net::ShardInquiry inquiry,
                                                               net::CallLimits limits) override;
   [[nodiscard]] Answer<std::vector<net::Holding>> holdings(net::ShardInquiry inquiry, net::CallLimits limits) override;
+  [[nodiscard]] Answer<void> put_share(core::Envelope grant, core::SharedBytes content, net::CallLimits limits) override;
+  [[nodiscard]] Answer<net::TakenShare> take_share(net::ShareClaim claim, net::CallLimits limits) override;
+  [[nodiscard]] Answer<void> drop_share(core::Envelope drop, net::CallLimits limits) override;
 
  private:
   struct Held {
     core::Lease lease;
     core::Bytes bytes;
     std::shared_ptr<const core::MerkleTree> tree;
+  };
+
+  struct HeldShare {
+    core::ShareGrant grant;
+    core::Envelope envelope;
+    core::SharedBytes content;
+    std::uint32_t taken = 0;
+    unsigned wrong_tokens = 0;
   };
 
   core::awaitable<core::Result<>> begin(net::CallLimits limits);
@@ -77,6 +88,9 @@ class FakePeer final : public net::Peer {
   void drop(const core::ShardId& shard);
   void drop_expired();
   core::Result<net::Proof> prove_now(const net::Challenge& challenge);
+  core::Result<> put_share_now(const core::Envelope& envelope, core::SharedBytes content);
+  core::Result<net::TakenShare> take_share_now(const net::ShareClaim& claim);
+  core::Result<> drop_share_now(const core::Envelope& envelope);
 
   core::Clock& clock_;
   const core::Signer signer_;
@@ -91,6 +105,7 @@ class FakePeer final : public net::Peer {
   std::uint64_t used_ = 0;
   std::map<core::ShardId, Held> held_;
   std::map<core::ShardId, core::Envelope> deleted_;
+  std::map<core::ShareId, HeldShare> shares_;
   std::size_t calls_ = 0;
   std::size_t now_ = 0;
   std::size_t at_once_ = 0;

@@ -427,4 +427,136 @@ TEST_P(PeerContract, ServesManyAtOnce) {
   EXPECT_EQ(good, 200U);
 }
 
+/// A share as its owner makes it, for the contract.
+struct SampleShare {
+  core::ShareGrant grant;
+  core::SharedBytes content;
+  core::Hash token;
+};
+
+class ShareContract : public PeerContract {
+ protected:
+  SampleShare share(std::uint32_t fetches_max = 0, std::size_t bytes = 5000,
+                    core::Milliseconds left = std::chrono::minutes(1)) {
+    SampleShare made;
+    made.content = core::SharedBytes::copy_of(random_.bytes(bytes));
+    random_.fill(made.grant.share.mutable_view());
+    random_.fill(made.token.mutable_view());
+    made.grant.node = peer().id();
+    made.grant.owner = owner_id_of(owner_);
+    made.grant.deadline = core::Deadline(subject_->node_now() + left);
+    made.grant.fetches_max = fetches_max;
+    made.grant.token_hash = *core::Hash::from_bytes(core::sha256(made.token.view()).view());
+    made.grant.content_hash = *core::Hash::from_bytes(core::sha256(made.content.view()).view());
+    made.grant.content_bytes = bytes;
+    return made;
+  }
+  Outcome<void> put(const SampleShare& made, const core::Signer& signer) {
+    return run(peer().put_share(core::sign_share_grant(made.grant, signer), made.content, limits()));
+  }
+  Outcome<void> put(const SampleShare& made) { return put(made, owner_); }
+  Outcome<net::TakenShare> take(const SampleShare& made) { return run(peer().take_share({made.grant.share, made.token}, limits())); }
+  Outcome<void> drop(const SampleShare& made, const core::Signer& signer) {
+    const core::ShareDrop order{made.grant.share, peer().id(), owner_id_of(signer)};
+    return run(peer().drop_share(core::sign_share_drop(order, signer), limits()));
+  }
+};
+
+TEST_P(ShareContract, GivesAShareToWhoeverBringsItsToken) {
+  for (const std::size_t bytes : {std::size_t{1}, std::size_t{70'000}, std::size_t{core::kShareBytesMax}}) {
+    const SampleShare made = share(0, bytes);
+    ASSERT_TRUE(put(made));
+    EXPECT_TRUE(put(made)) << "the same again";
+    for (int i = 0; i < 3; ++i) {
+      const auto taken = take(made);
+      ASSERT_TRUE(taken) << taken.error();
+      EXPECT_TRUE(std::ranges::equal(taken->content.view(), made.content.view()));
+      EXPECT_EQ(core::open_share_grant(taken->grant).value(), made.grant);
+      EXPECT_EQ(taken->fetches_left, 0U);
+    }
+  }
+}
+
+TEST_P(ShareContract, CountsTakes) {
+  const SampleShare made = share(3);
+  ASSERT_TRUE(put(made));
+  for (const std::uint32_t left : {2U, 1U, 0U}) {
+    const auto taken = take(made);
+    ASSERT_TRUE(taken) << taken.error();
+    EXPECT_EQ(taken->fetches_left, left);
+  }
+  expect_code(take(made), core::Error::quota_exceeded);
+  ASSERT_TRUE(put(made)) << "the same grant again does not begin anew";
+  expect_code(take(made), core::Error::quota_exceeded);
+}
+
+TEST_P(ShareContract, GivesNothingForAnotherToken) {
+  const SampleShare first = share(1);
+  const SampleShare second = share(1);
+  ASSERT_TRUE(put(first));
+  ASSERT_TRUE(put(second));
+  SampleShare guess = first;
+  guess.token = second.token;
+  expect_code(take(guess), core::Error::not_permitted);
+  guess.token = {};
+  expect_code(take(guess), core::Error::not_permitted);
+  random_.fill(guess.grant.share.mutable_view());
+  expect_code(take(guess), core::Error::not_found);
+  EXPECT_TRUE(take(first)) << "a wrong token uses nothing up";
+}
+
+TEST_P(ShareContract, SlowsGuessesDown) {
+  const SampleShare made = share();
+  ASSERT_TRUE(put(made));
+  SampleShare guess = made;
+  for (int i = 0; i < 16; ++i) {
+    random_.fill(guess.token.mutable_view());
+    expect_code(take(guess), core::Error::not_permitted);
+  }
+  expect_code(take(guess), core::Error::busy);
+  expect_code(take(made), core::Error::busy);
+}
+
+TEST_P(ShareContract, EndsAtTheDeadline) {
+  const SampleShare made = share(0, 100, std::chrono::seconds(10));
+  ASSERT_TRUE(put(made));
+  subject_->pass_time(std::chrono::milliseconds(9'999));
+  EXPECT_TRUE(take(made));
+  subject_->pass_time(std::chrono::milliseconds(1));
+  expect_code(take(made), core::Error::not_found);
+  expect_code(put(made), core::Error::not_permitted);
+}
+
+TEST_P(ShareContract, RefusesWhatTheGrantDoesNotAllow) {
+  SampleShare made = share();
+  expect_code(put(made, stranger_), core::Error::not_permitted);
+  const SampleShare elsewhere = [&] {
+    SampleShare other = made;
+    random_.fill(other.grant.node.mutable_view());
+    return other;
+  }();
+  expect_code(put(elsewhere), core::Error::not_permitted);
+  const SampleShare longer = share(0, 5001);
+  expect_code(run(peer().put_share(core::sign_share_grant(made.grant, owner_), longer.content, limits())), core::Error::damaged);
+  const SampleShare other = share();
+  expect_code(run(peer().put_share(core::sign_share_grant(made.grant, owner_), other.content, limits())), core::Error::damaged);
+  core::Envelope altered = core::sign_share_grant(made.grant, owner_);
+  altered.signature.mutable_view()[3] ^= std::byte{1};
+  expect_code(run(peer().put_share(altered, made.content, limits())), core::Error::not_permitted);
+  expect_code(take(made), core::Error::not_found);
+  ASSERT_TRUE(put(made));
+  made.grant.fetches_max = 7;
+  expect_code(put(made), core::Error::exists);
+}
+
+TEST_P(ShareContract, IsDroppedByItsOwnerOnly) {
+  const SampleShare made = share();
+  expect_code(drop(made, owner_), core::Error::not_found);
+  ASSERT_TRUE(put(made));
+  expect_code(drop(made, stranger_), core::Error::not_permitted);
+  EXPECT_TRUE(take(made));
+  EXPECT_TRUE(drop(made, owner_));
+  expect_code(take(made), core::Error::not_found);
+}
+
 }  // namespace ephfs::testing
