@@ -54,10 +54,11 @@ class Progress {
     constexpr unsigned kWidth = 30;
     const auto part = static_cast<unsigned>(total_ == 0 ? kWidth : done_ * kWidth / total_);
     const double seconds = std::chrono::duration<double>(now - begun_).count();
-    const auto speed = static_cast<std::uint64_t>(seconds > 0 ? static_cast<double>(done_) / seconds : 0);
-    std::fprintf(stderr, "\r[%s%s] %s of %s, %s/s \033[K", std::string(part, '#').c_str(),
-                 std::string(kWidth - part, ' ').c_str(), core::format_size(done_).c_str(),
-                 core::format_size(total_).c_str(), core::format_size(speed).c_str());
+    const double speed = seconds > 0 ? static_cast<double>(done_) / seconds : 0;
+    constexpr double kMebibyte = 1 << 20U;
+    std::fprintf(stderr, "\r[%s%s] %.1f of %.1f MiB, %.1f MiB/s \033[K", std::string(part, '#').c_str(),
+                 std::string(kWidth - part, ' ').c_str(), static_cast<double>(done_) / kMebibyte,
+                 static_cast<double>(total_) / kMebibyte, speed / kMebibyte);
   }
 
  private:
