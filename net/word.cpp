@@ -3,6 +3,8 @@
 
 #include <sodium.h>
 
+#include <algorithm>
+
 #include "core/secret.hpp"
 #include "core/signing.hpp"
 
@@ -17,6 +19,13 @@ using core::Result;
 
 constexpr std::size_t kChecksumBytes = 4;
 constexpr int kBase64 = sodium_base64_VARIANT_URLSAFE_NO_PADDING;
+
+/// libsodium's decoder takes some bytes past ASCII for digits.
+bool is_base64url(std::string_view text) {
+  return std::ranges::all_of(text, [](char c) {
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+  });
+}
 
 }  // namespace
 
@@ -44,7 +53,8 @@ Result<Bytes> decode_word(const WordKind& kind, std::string_view text) {
   Bytes bytes(kind.content_bytes_max + kChecksumBytes);
   std::size_t size = 0;
   const char* end = nullptr;
-  if (sodium_base642bin(core::as_u8(core::MutableByteView(bytes)), bytes.size(), text.data(), text.size(), nullptr, &size,
+  if (!is_base64url(text) ||
+      sodium_base642bin(core::as_u8(core::MutableByteView(bytes)), bytes.size(), text.data(), text.size(), nullptr, &size,
                         &end, kBase64) != 0 ||
       end != text.data() + text.size()) {
     return fail(Error::invalid_argument, noun + " with a character that has no place in one, or too long");

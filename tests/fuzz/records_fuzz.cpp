@@ -30,7 +30,12 @@ std::vector<core::Bytes> samples() {
           core::sign_puncture({core::random_id<core::VolumeId>(), owner, core::Instant{1'700'000'000'000},
                                core::Instant{1'700'000'000'000}},
                               signer())
-              .serialize()};
+              .serialize(),
+          core::sign_share_grant({core::random_id<core::ShareId>(), node, owner, deadline, 3, core::random_id<core::Hash>(),
+                                  core::random_id<core::Hash>(), 4096},
+                                 signer())
+              .serialize(),
+          core::sign_share_drop({core::random_id<core::ShareId>(), node, owner}, signer()).serialize()};
 }
 
 void try_bytes(core::ByteView bytes) {
@@ -44,6 +49,8 @@ void try_bytes(core::ByteView bytes) {
   (void)core::read_receipt(*envelope);
   (void)core::open_inquiry(*envelope);
   (void)core::open_puncture(*envelope);
+  (void)core::open_share_grant(*envelope);
+  (void)core::open_share_drop(*envelope);
 }
 
 }  // namespace ephfs::fuzz

@@ -46,6 +46,7 @@ void unpack_reply(const Message& message) {
   (void)net::unpack_join_reply(message);
   (void)net::unpack_receipts(message);
   (void)net::unpack_holdings(message);
+  (void)net::unpack_taken_share(message);
 }
 
 void unpack(const Message& message) {
@@ -56,6 +57,9 @@ void unpack(const Message& message) {
     case MessageKind::store: (void)net::unpack_store(message); break;
     case MessageKind::renew: (void)net::unpack_renew(message); break;
     case MessageKind::remove: (void)net::unpack_remove(message); break;
+    case MessageKind::put_share: (void)net::unpack_put_share(message); break;
+    case MessageKind::take_share: (void)net::unpack_share_claim(message); break;
+    case MessageKind::drop_share: (void)net::unpack_drop_share(message); break;
     case MessageKind::fetch:
       if (const auto request = net::unpack_fetch(message)) {
         EPHFS_CHECK(net::check_range(*request), "a request that was taken is one that a shard may have");
