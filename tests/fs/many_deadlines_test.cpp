@@ -79,7 +79,7 @@ TEST(ManyDeadlines, EachDiesOnTimeAndIsReaped) {
   auto opened = Engine::open({volume.options,
                               *std::move(catalog),
                               volume.keys,
-                              core::derived_epoch_keys(volume.keys.master),
+                              std::make_unique<ephfs::testing::FakeEpochKeys>(volume.keys.master),
                               volume.peers,
                               volume.clock,
                               volume.context.get_executor(),

@@ -108,7 +108,7 @@ TEST_F(TtlTest, ShortestTtlIsTakenWhileTimeGoesOn) {
   auto engine = Engine::open({volume.options,
                               *std::move(catalog),
                               volume.keys,
-                              core::derived_epoch_keys(volume.keys.master),
+                              std::make_unique<ephfs::testing::FakeEpochKeys>(volume.keys.master),
                               volume.peers,
                               clock,
                               volume.context.get_executor(),
