@@ -209,13 +209,14 @@ Result<Destination> understand_output(const ParsedArguments& parsed) {
 }
 
 Result<> fetch(Member& member, const net::ShareLink& link, const Destination& to) {
-  // Before the fetch is counted: whether there is somewhere to put the file.
-  EPHFS_TRY(auto file, FetchedFile::begin(to.directory));
+  // Before there is a file that an end would have to clean up.
   std::stop_source stop;
   core::asio::signal_set signals(member.loop().executor(), SIGTERM, SIGINT, SIGHUP);
   signals.async_wait([stop](const boost::system::error_code& error, int) mutable {
     if (!error) stop.request_stop();
   });
+  // Before the fetch is counted: whether there is somewhere to put the file.
+  EPHFS_TRY(auto file, FetchedFile::begin(to.directory));
   EPHFS_TRY(const auto taken, member.loop().run(take(&member, &link, stop.get_token())));
   EPHFS_TRY(auto opened, open_share(taken, link));
   EPHFS_TRY_VOID(file.set_size(opened.manifest.size));

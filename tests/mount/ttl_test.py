@@ -297,7 +297,7 @@ class CommandLine(TtlTest):
     def test_show(self):
         path = self.write("text", ttl="2h")
         self.assertRegex(self.ttl(path).stdout, r"dies in (2 h|1 h 59 min), at 2\d{3}-")
-        self.assertIn("1d", self.ttl(self.mounted.mountpoint).stdout)
+        self.assertIn("1 d", self.ttl(self.mounted.mountpoint).stdout)
 
     def test_set_and_refuse(self):
         path = self.write("text")
