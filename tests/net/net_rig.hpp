@@ -46,6 +46,23 @@ inline Identity make_identity(Random& random) {
   return identity;
 }
 
+/// What the tests of two nodes on a simulated network share. One that owns transports drops them, then the network, at its
+/// end, and lets the clock settle.
+class SimulatedNet : public ::testing::Test {
+ protected:
+  static Error code_of(const auto& result) {
+    EXPECT_FALSE(result) << "it succeeded";
+    return result ? Error::io : result.error().code;
+  }
+
+  Random random_;
+  ::testing::ScopedTrace trace_{__FILE__, __LINE__, ephfs::testing::describe_seed(random_.seed())};
+  core::asio::io_context context_;
+  VirtualClock clock_{context_};
+  std::unique_ptr<SimNetwork> network_ =
+      std::make_unique<SimNetwork>(context_.get_executor(), clock_, random_.seed());
+};
+
 class NetRig {
  public:
   virtual ~NetRig() = default;

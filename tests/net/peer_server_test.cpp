@@ -13,7 +13,7 @@ namespace {
 using ephfs::testing::FakeMembership;
 using ephfs::testing::FakePeer;
 
-class PeerServerTest : public ::testing::Test {
+class PeerServerTest : public SimulatedNet {
  protected:
   void SetUp() override {
     auto listener = node_transport_->listen("node:7");
@@ -60,17 +60,6 @@ class PeerServerTest : public ::testing::Test {
     CallLimits limits{clock_.boot_now() + 10s, {}};
     return *clock_.run(session->call(std::move(request), std::move(limits)));
   }
-  static Error code_of(const auto& result) {
-    EXPECT_FALSE(result) << "it succeeded";
-    return result ? Error::io : result.error().code;
-  }
-
-  Random random_;
-  ::testing::ScopedTrace trace_{__FILE__, __LINE__, ephfs::testing::describe_seed(random_.seed())};
-  core::asio::io_context context_;
-  VirtualClock clock_{context_};
-  std::unique_ptr<SimNetwork> network_ =
-      std::make_unique<SimNetwork>(context_.get_executor(), clock_, random_.seed());
   Identity node_id_ = make_identity(random_);
   Identity stranger_ = make_identity(random_);
   FakeMembership membership_{*core::PoolId::from_bytes(random_.bytes(core::PoolId::kSize))};

@@ -104,7 +104,7 @@ namespace ephfs::net::testing {
 namespace {
 
 // One node and one caller, in virtual time.
-class RemotePeerTest : public ::testing::Test {
+class RemotePeerTest : public SimulatedNet {
  protected:
   void SetUp() override {
     membership_.add({client_id_.id, ""});
@@ -146,17 +146,6 @@ class RemotePeerTest : public ::testing::Test {
     CallLimits limits{clock_.boot_now() + span, {}};
     return *clock_.run(peer_->status(std::move(limits)));
   }
-  static Error code_of(const auto& result) {
-    EXPECT_FALSE(result) << "it succeeded";
-    return result ? Error::io : result.error().code;
-  }
-
-  Random random_;
-  ::testing::ScopedTrace trace_{__FILE__, __LINE__, ephfs::testing::describe_seed(random_.seed())};
-  core::asio::io_context context_;
-  VirtualClock clock_{context_};
-  std::unique_ptr<SimNetwork> network_ =
-      std::make_unique<SimNetwork>(context_.get_executor(), clock_, random_.seed());
   Identity client_id_ = make_identity(random_);
   Identity node_id_ = make_identity(random_);
   FakeMembership membership_{make_pool(random_)};

@@ -54,7 +54,7 @@ struct Server {
   core::Boottime stopped_at;
 };
 
-class SessionTest : public ::testing::Test {
+class SessionTest : public SimulatedNet {
  protected:
   using Outcome = Result<Message>;
 
@@ -139,17 +139,6 @@ class SessionTest : public ::testing::Test {
     });
     return pending;
   }
-  static Error code_of(const Outcome& outcome) {
-    EXPECT_FALSE(outcome) << "it succeeded";
-    return outcome ? Error::io : outcome.error().code;
-  }
-
-  Random random_;
-  ::testing::ScopedTrace trace_{__FILE__, __LINE__, ephfs::testing::describe_seed(random_.seed())};
-  core::asio::io_context context_;
-  VirtualClock clock_{context_};
-  std::unique_ptr<SimNetwork> network_ =
-      std::make_unique<SimNetwork>(context_.get_executor(), clock_, random_.seed());
   Identity left_id_ = make_identity(random_);
   Identity right_id_ = make_identity(random_);
   core::PoolId pool_ = *core::PoolId::from_bytes(random_.bytes(core::PoolId::kSize));
