@@ -75,7 +75,9 @@ Result<> check_settled(Inode& inode) {
 }
 
 meta::ProofContext proof_context(const EngineState& state) {
-  return {*state.catalog, state.keys.volume, state.owner, state.clock.now()};
+  // Read before the clock: what has been destroyed is never of a time after the proof's.
+  const auto punctured = state.epoch_keys->punctured();
+  return {*state.catalog, state.keys.volume, state.owner, state.clock.now(), punctured};
 }
 
 }  // namespace

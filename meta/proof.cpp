@@ -123,6 +123,11 @@ Result<json::array> describe_stripes(const Catalog& catalog, const std::vector<E
   return out;
 }
 
+core::Envelope sign_punctured(const ProofContext& context) {
+  const auto id = *core::OwnerId::from_bytes(context.owner.public_key().view());
+  return core::sign_puncture({context.volume, id, context.punctured.until, context.punctured.at}, context.owner);
+}
+
 /// The parts that a living and a dead file have in common; `died` is put between them by the caller's object.
 Result<std::string> finish(const ProofContext& context, json::object proof, const Result<Manifest>& manifest,
                            const std::vector<ExtentRecord>& extents) {
@@ -133,7 +138,9 @@ Result<std::string> finish(const ProofContext& context, json::object proof, cons
     if (signed_one->size() <= kManifestCarriedMax) proof["manifest"] = core::to_hex(*signed_one);
   }
   EPHFS_TRY(proof["stripes"], describe_stripes(context.catalog, extents));
-  if (context.puncture) proof["puncture"] = core::to_hex(context.puncture->serialize());
+  if (proof.contains("died") && context.punctured.until > core::Instant{}) {
+    proof["puncture"] = core::to_hex(sign_punctured(context).serialize());
+  }
   const std::string text = json::serialize(proof);
   proof["signature"] = context.owner.sign(kProofContext, core::as_bytes(text)).hex();
   return json::serialize(proof);

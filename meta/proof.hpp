@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/keyring.hpp"
 #include "core/records.hpp"
 #include "core/signing.hpp"
 #include "meta/catalog.hpp"
@@ -20,7 +21,7 @@ struct ProofContext {
   core::VolumeId volume;
   const core::Signer& owner;
   core::Instant now;
-  std::optional<core::Envelope> puncture = std::nullopt;  // a core::Puncture of this volume, where it has one
+  core::PunctureRecord punctured{};  // what the volume's key wheel has destroyed; goes into proofs of the dead
 };
 
 /// not_found when there is no such inode, invalid_argument for what is no regular file.
@@ -43,6 +44,10 @@ struct ProofReport {
   bool has_manifest = false;
   bool key_destroyed = false;          // the owner states that the key of the deadline's epoch is gone
   std::vector<std::string> faults;     // one line each; empty: the proof holds
+
+  /// What a good proof leaves open of a death, one line each: shards that are not proven to be deleted, and of a file that
+  /// expired, its key. What was removed early keeps its epoch's key until the deadline; its own was overwritten.
+  [[nodiscard]] std::vector<std::string> missing() const;
 };
 
 constexpr std::size_t kProofBytesMax = std::size_t{256} << 20U;

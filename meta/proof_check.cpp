@@ -304,6 +304,8 @@ class Examination {
     if (puncture.owner != report_.owner || puncture.volume != volume_) {
       return fail(Error::damaged, "it is about another volume");
     }
+    // So no living file's key is said to be destroyed.
+    if (puncture.at > made_) return fail(Error::damaged, "of a time after the proof was made");
     report_.key_destroyed = !report_.deadline.is_never() && report_.deadline.instant() < puncture.until;
     return {};
   }
@@ -320,6 +322,16 @@ class Examination {
 };
 
 }  // namespace
+
+std::vector<std::string> ProofReport::missing() const {
+  std::vector<std::string> lines;
+  if (!cause) return lines;
+  if (deletions < shards) lines.push_back(std::to_string(shards - deletions) + " shards are not proven to be deleted");
+  if (*cause == DeathCause::expired && !key_destroyed) {
+    lines.emplace_back("the key is not stated to be destroyed: that is when the deadline's minute has ended");
+  }
+  return lines;
+}
 
 ProofReport check_proof(std::string_view text) {
   if (text.size() > kProofBytesMax) {

@@ -172,12 +172,6 @@ Result<> examine_running(Examination& examination, const std::filesystem::path& 
   return {};
 }
 
-Result<std::unique_ptr<core::GuardedClock>> open_clock(const std::filesystem::path& directory,
-                                                       core::Clock& base) {
-  EPHFS_TRY(const auto boot_id, core::read_boot_id());
-  return core::GuardedClock::open(clock_file_of(directory), base, boot_id);
-}
-
 /// Nobody has it open.
 void examine_resting(Examination& examination, const std::filesystem::path& directory) {
   core::SystemClock base;

@@ -67,8 +67,7 @@ Result<> join_from(const std::filesystem::path& directory, const std::string& to
 Result<> serve_node(node::NodeOptions options, const std::string& token, const std::string& config) {
   EPHFS_TRY_VOID(make_private_directory(options.directory));
   core::SystemClock system_clock;
-  EPHFS_TRY(const auto boot_id, core::read_boot_id());
-  EPHFS_TRY(const auto clock, core::GuardedClock::open(clock_file_of(options.directory), system_clock, boot_id));
+  EPHFS_TRY(const auto clock, open_clock(options.directory, system_clock));
   Loop loop(kLoopThreads);
   if (!config.empty()) {
     EPHFS_TRY(auto file, core::read_config(config, {"pool"}));

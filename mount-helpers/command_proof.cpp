@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // ephfs proof and verify: what was signed about a file, and whether it holds.
 #include <boost/json.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
 #include <sys/stat.h>
 
 #include "core/clock.hpp"
-#include "core/keyring.hpp"
+#include "core/key_wheel.hpp"
 #include "meta/proof.hpp"
 #include "meta/sqlite_catalog.hpp"
 #include "mount-helpers/audit_report.hpp"
@@ -66,8 +67,11 @@ Result<std::string> proof_from_directory(const std::filesystem::path& directory,
   EPHFS_TRY(auto passphrase, read_passphrase(options, false));
   EPHFS_TRY(const auto keys, core::open_volume_keys(directory / "keys", passphrase ? &*passphrase : nullptr));
   EPHFS_TRY(const auto catalog, meta::open_sqlite_catalog(directory / "catalog.db"));
+  EPHFS_TRY(const auto wheel, core::KeyWheel::open(directory / "wheel", keys));
+  core::SystemClock base;
+  EPHFS_TRY(const auto clock, open_clock(directory, base));
   const core::Signer owner(keys.owner);
-  return meta::prove_dead_file({*catalog, keys.volume, owner, core::SystemClock().now()}, file);
+  return meta::prove_dead_file({*catalog, keys.volume, owner, clock->now(), wheel->punctured()}, file);
 }
 
 Result<std::string> proof_of_dead(const core::FileId& file, const std::string& volume,
@@ -114,16 +118,14 @@ json::object to_json(const std::string& source, const meta::ProofReport& report)
 
 struct VerifyWishes {
   bool as_json = false;
-  bool complete = false;       // of the dead, every shard's deletion is to be proven
+  bool complete = false;       // of the dead, every deletion is to be proven, and the key's
   std::string owner;           // hexadecimal; empty: anybody
 };
 
 /// Adds what is wrong with a good proof for whoever asks.
 void judge(const VerifyWishes& wishes, meta::ProofReport& report) {
   if (!wishes.owner.empty() && report.owner.hex() != wishes.owner) report.faults.emplace_back("of another owner");
-  if (wishes.complete && report.cause && report.deletions < report.shards) {
-    report.faults.push_back(std::to_string(report.shards - report.deletions) + " shards are not proven to be deleted");
-  }
+  if (wishes.complete) std::ranges::move(report.missing(), std::back_inserter(report.faults));
 }
 
 /// Whether the proof holds.

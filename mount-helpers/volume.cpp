@@ -9,7 +9,6 @@
 #include <sys/stat.h>
 
 #include "core/clock_alarm.hpp"
-#include "core/guarded_clock.hpp"
 #include "core/kernel_time.hpp"
 #include "core/key_wheel.hpp"
 #include "core/log.hpp"
@@ -86,8 +85,7 @@ class RunningVolume {
   RunningVolume& operator=(const RunningVolume&) = delete;
 
   Result<> open() {
-    EPHFS_TRY(const auto boot_id, core::read_boot_id());
-    EPHFS_TRY(clock_, core::GuardedClock::open(clock_file_of(request_.directory), system_clock_, boot_id));
+    EPHFS_TRY(clock_, open_clock(request_.directory, system_clock_));
     EPHFS_TRY(keys_, open_or_create_keys(request_.directory, request_.options));
     EPHFS_TRY(auto wheel, open_or_create_wheel(request_.directory, keys_));
     EPHFS_TRY(auto catalog, meta::open_sqlite_catalog(request_.directory / "catalog.db"));
@@ -227,6 +225,11 @@ class RunningVolume {
 std::filesystem::path node_directory_of(const std::filesystem::path& volume) { return volume / "node"; }
 
 std::filesystem::path clock_file_of(const std::filesystem::path& directory) { return directory / "clock"; }
+
+Result<std::unique_ptr<core::GuardedClock>> open_clock(const std::filesystem::path& directory, core::Clock& base) {
+  EPHFS_TRY(const auto boot_id, core::read_boot_id());
+  return core::GuardedClock::open(clock_file_of(directory), base, boot_id);
+}
 
 std::filesystem::path control_socket(const std::filesystem::path& directory) { return directory / "control.sock"; }
 

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <string>
 
+#include "core/guarded_clock.hpp"
 #include "mount-helpers/daemon.hpp"
 #include "mount-helpers/mount_options.hpp"
 
@@ -26,6 +27,9 @@ struct VolumeRequest {
 [[nodiscard]] core::Result<> make_private_directory(const std::filesystem::path& directory);
 /// Where its clock file is, a volume's or a node's.
 [[nodiscard]] std::filesystem::path clock_file_of(const std::filesystem::path& directory);
+/// Opens it for this process; `base` outlives the clock. busy while a daemon has it.
+[[nodiscard]] core::Result<std::unique_ptr<core::GuardedClock>> open_clock(const std::filesystem::path& directory,
+                                                                           core::Clock& base);
 /// Where its control socket is, a volume's or a node's.
 [[nodiscard]] std::filesystem::path control_socket(const std::filesystem::path& directory);
 /// With a pool id from the configuration: writes it down as `directory`'s pool. Nothing for an empty id.

@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 
+#include "meta/proof.hpp"
 #include "tests/fs/file_volume.hpp"
 
 namespace ephfs::fs::testing {
@@ -52,6 +53,28 @@ TEST_F(EarlyDeathTest, EpochKeysOfThePastGoBeforeAnythingIsServed) {
   volume->clock.run_for(std::chrono::hours(24 * 30));
   volume->open();
   EXPECT_EQ(volume->epoch_keys->punctured().until, volume->clock.now());
+}
+
+TEST_F(EarlyDeathTest, AProofSaysThatTheKeyIsDestroyedOnceItsMinuteHasEnded) {
+  open();
+  volume->start();
+  const auto number = make("file", "content");
+  const auto file = row(number).file;
+  ASSERT_TRUE(volume->set_ttl(number, "90s"));
+  const auto report = [&] {
+    const auto proof = volume->engine().proof_of_dead(file);
+    EXPECT_TRUE(proof) << proof.error();
+    const auto checked = meta::check_proof(proof.value());
+    EXPECT_THAT(checked.faults, ::testing::IsEmpty());
+    EXPECT_EQ(checked.cause, meta::DeathCause::expired);
+    return checked;
+  };
+  volume->clock.run_for(kMinute * 2 - 1ms);
+  EXPECT_FALSE(report().key_destroyed);
+  EXPECT_THAT(report().missing(), ::testing::Contains(::testing::HasSubstr("the key")));
+  volume->clock.run_for(1ms);
+  EXPECT_TRUE(report().key_destroyed);
+  EXPECT_THAT(report().missing(), ::testing::IsEmpty());
 }
 
 TEST_F(EarlyDeathTest, AFileIsReadableThroughEveryMinuteUntilItsDeadline) {

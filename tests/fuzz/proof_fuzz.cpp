@@ -23,6 +23,13 @@ std::string signed_anew(json::object proof) {
   return json::serialize(proof);
 }
 
+std::string puncture() {
+  const auto volume = *core::VolumeId::from_hex(std::string(32, 'a'));
+  const auto owner = *core::OwnerId::from_bytes(signer().public_key().view());
+  const core::Instant until{1'800'000'060'000};
+  return core::to_hex(core::sign_puncture({volume, owner, until, until}, signer()).serialize());
+}
+
 std::string sample() {
   const std::string id(32, 'a');
   const std::string hash(64, 'b');
@@ -31,7 +38,7 @@ std::string sample() {
                                  R"("died":{"cause":"expired","at_ms":1800000000000},"stripes":[{"id":")" + id +
                                  R"(","k":1,"m":0,"length":5016,"shard_bytes":5056,"deadline_ms":1800000000000,)" +
                                  R"("shards":[{"index":0,"shard":")" + hash + R"(","node":")" + hash +
-                                 R"(","audit":{"at_ms":5,"passed":false}}]}]})")
+                                 R"(","audit":{"at_ms":5,"passed":false}}]}],"puncture":")" + puncture() + R"("})")
                          .as_object());
 }
 

@@ -78,19 +78,20 @@ class ProofTest : public ::testing::Test {
     }
     commit(changes);
   }
-  std::optional<core::Envelope> puncture(core::Instant until) const {
+  std::string puncture(core::Instant until, core::Instant at) const {
     const auto id = *core::OwnerId::from_bytes(owner_.public_key().view());
-    return core::sign_puncture({volume_, id, until, until}, owner_);
+    return core::to_hex(core::sign_puncture({volume_, id, until, at}, owner_).serialize());
   }
-  ProofContext context(core::Instant now = kNow) const { return {catalog_, volume_, owner_, now}; }
+  ProofContext context(core::Instant now = kNow) const { return {catalog_, volume_, owner_, now, {}}; }
   std::string living() const {
     const auto proof = prove_file(context(), {2});
     EXPECT_TRUE(proof) << proof.error();
     return proof ? *proof : std::string();
   }
-  std::string dead() const {
+  /// By default, made when the wheel has just passed the deadline's minute.
+  std::string dead(core::Milliseconds after = core::Milliseconds{60'000}) const {
     ProofContext with = context(deadline_.instant() + kHour);
-    with.puncture = puncture(deadline_.instant() + core::Milliseconds{60'000});
+    with.punctured = {deadline_.instant() + after, deadline_.instant() + kHour};
     const auto proof = prove_dead_file(with, id_of<core::FileId>(2));
     EXPECT_TRUE(proof) << proof.error();
     return proof ? *proof : std::string();
@@ -147,8 +148,67 @@ TEST_F(ProofTest, OfADeadFile) {
   EXPECT_EQ(report.receipts, 3U);
   EXPECT_EQ(report.deletions, 2U);
   EXPECT_TRUE(report.key_destroyed);
+  EXPECT_THAT(report.missing(), ElementsAre(HasSubstr("1 shards")));
   EXPECT_EQ(json::parse(dead()).at("manifest_hash"), before.at("manifest_hash")) << "it is the same file";
   EXPECT_EQ(prove_dead_file(context(), id_of<core::FileId>(9)).error().code, core::Error::not_found);
+}
+
+TEST_F(ProofTest, ADeathIsCompleteWhenTheMinuteOfTheDeadlineIsPunctured) {
+  make_file();
+  EXPECT_FALSE(json::parse(living()).as_object().contains("puncture"));
+  kill_file();
+  // The minute begins with the deadline.
+  const auto before = check_proof(dead(core::Milliseconds{0}));
+  EXPECT_THAT(before.faults, IsEmpty());
+  EXPECT_FALSE(before.key_destroyed);
+  EXPECT_THAT(before.missing(), ElementsAre(HasSubstr("the key")));
+  const auto after = check_proof(dead());
+  EXPECT_TRUE(after.key_destroyed);
+  EXPECT_THAT(after.missing(), IsEmpty());
+
+  ProofContext nothing = context(deadline_.instant() + kHour);
+  const auto proof = prove_dead_file(nothing, id_of<core::FileId>(2));
+  ASSERT_TRUE(proof) << proof.error();
+  EXPECT_FALSE(json::parse(*proof).as_object().contains("puncture")) << "a wheel that has destroyed nothing";
+  EXPECT_THAT(check_proof(*proof).missing(), ElementsAre(HasSubstr("the key")));
+}
+
+TEST_F(ProofTest, WhatWasRemovedEarlyIsCompleteWithoutItsEpochsKey) {
+  make_file();
+  kill_file();
+  const auto early = check_proof(signed_again(dead(core::Milliseconds{0}), [](json::object& p) {
+    p["died"].as_object()["cause"] = "removed";
+  }));
+  EXPECT_THAT(early.faults, IsEmpty());
+  EXPECT_THAT(early.missing(), IsEmpty());
+}
+
+// Every byte of the statement, in a proof that is signed anew around it.
+TEST_F(ProofTest, APunctureThatIsNotTheOwnersOwnIsFound) {
+  make_file();
+  const std::string alive = living();
+  kill_file();
+  const std::string gone = dead();
+  const std::string good(json::parse(gone).at("puncture").as_string());
+  Random random;
+  EPHFS_TRACE_SEED(random);
+  for (std::size_t at = 0; at < good.size(); at += 2) {
+    std::string bad = good;
+    core::Bytes byte(1);
+    ASSERT_TRUE(core::from_hex(bad.substr(at, 2), byte));
+    byte[0] ^= std::byte(random.between(1, 255));
+    bad.replace(at, 2, core::to_hex(byte));
+    const auto report = check_proof(signed_again(gone, [&](json::object& p) { p["puncture"] = bad; }));
+    EXPECT_FALSE(report.faults.empty()) << "byte " << at / 2;
+    EXPECT_FALSE(report.key_destroyed) << "byte " << at / 2;
+  }
+  const core::Instant deadline = deadline_.instant();
+  expect_fault(signed_again(gone, [&](json::object& p) { p["puncture"] = puncture(deadline, deadline + 2 * kHour); }),
+               "after the proof was made");
+  expect_fault(signed_again(alive, [&](json::object& p) {
+                 p["puncture"] = puncture(deadline + kHour, deadline + kHour);
+               }),
+               "after the proof was made");
 }
 
 TEST_F(ProofTest, SaysOnlyWhatIsKnownOfAFileThatWasNotPlaced) {

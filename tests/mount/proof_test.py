@@ -4,6 +4,7 @@ was away when it died."""
 import json
 import os
 import signal
+import time
 
 from ephfs_processes import EPHFS, EphfsTest, run, wait_for
 
@@ -87,11 +88,18 @@ class Proofs(EphfsTest):
         self.assertIn("remembered among the dead", missing.stderr)
 
     def test_of_a_file_that_expired(self):
-        _, file_id = self.write("letter", ttl="8s")
-        report, _ = self.verify(self.complete_proof(file_id))
+        # Its key goes when the minute of its deadline has ended: this one dies a second before that.
+        minute_end = (int(time.time()) + 8) // 60 * 60 + 60
+        _, file_id = self.write("letter", ttl=f"@{minute_end * 1000 - 1000}")
+        report, _ = self.verify(self.complete_proof(file_id, 150))
         self.assertEqual((report["died"], report["deletions"], report["faults"]), ("expired", 3, []))
+        self.assertTrue(report["key_destroyed"])
         for node in self.nodes.nodes:
             self.assertEqual(node.shards(), [])
+        self.vol.umount()
+        text = run(EPHFS, "proof", file_id, self.vol.directory).stdout
+        report, status = self.verify(text, "--complete")
+        self.assertEqual((status, report["key_destroyed"]), (0, True), "so says the wheel in the volume's directory")
 
     def audit(self, *options):
         done = run(EPHFS, "audit", self.vol.mountpoint, "--json", *options, check=False)
