@@ -6,13 +6,13 @@
 #include <future>
 #include <thread>
 
-#include <sqlite3.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/files.hpp"
 #include "tests/meta/marked_keys.hpp"
+#include "tests/meta/raw_database.hpp"
 #include "tests/meta/records.hpp"
 #include "tests/support/seeded.hpp"
 #include "tests/support/temp_dir.hpp"
@@ -25,24 +25,6 @@ using ephfs::testing::Random;
 using ephfs::testing::TempDir;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-/// A connection of the test's own, beside or instead of the catalog.
-class RawDatabase {
- public:
-  explicit RawDatabase(const std::filesystem::path& path) { sqlite3_open(path.c_str(), &handle_); }
-  ~RawDatabase() { sqlite3_close(handle_); }
-  RawDatabase(const RawDatabase&) = delete;
-  RawDatabase& operator=(const RawDatabase&) = delete;
-  void run(const std::string& sql) {
-    char* message = nullptr;
-    const int code = sqlite3_exec(handle_, sql.c_str(), nullptr, nullptr, &message);
-    EXPECT_EQ(code, SQLITE_OK) << (message != nullptr ? message : "") << "\n" << sql;
-    sqlite3_free(message);
-  }
-
- private:
-  sqlite3* handle_ = nullptr;
-};
 
 class SqliteCatalogTest : public ::testing::Test {
  protected:
@@ -83,7 +65,9 @@ TEST_F(SqliteCatalogTest, OnlyTheOwnerMayReadTheFile) {
 TEST_F(SqliteCatalogTest, ANewerVersionIsRefusedAndLeftAsItIs) {
   fill(1);
   RawDatabase(path_).run("PRAGMA user_version = 3");
-  EXPECT_EQ(open_failure().code, Error::version);
+  const auto failure = open_failure();
+  EXPECT_EQ(failure.code, Error::version);
+  EXPECT_EQ(failure.detail, "catalog " + path_.string() + ": version 3, and this program knows up to 2");
   RawDatabase(path_).run("PRAGMA user_version = 2");
   EXPECT_TRUE(open()->lookup({1}, "file 2").value());
 }
