@@ -14,12 +14,15 @@ namespace ephfs::core {
 namespace {
 
 constexpr std::string_view kMagic = "EPHFSCLK";
-constexpr std::uint16_t kVersion = 1;
+constexpr std::uint16_t kVersion = 2;
 // Bounds within which sums of nanoseconds do not overflow: the year 2255, and six years since boot.
 constexpr Instant kConfirmedMax{9'000'000'000'000};
 constexpr std::int64_t kBootMaxNs = 200'000'000'000'000'000;
 constexpr std::size_t kSlotStride = 512;  // a slot has a sector of its own
-constexpr std::size_t kSumAt = 58;
+constexpr std::size_t kSumBytes = 32;
+constexpr std::size_t kSumAt = 66;
+constexpr std::size_t kSumAtOfVersion1 = 58;  // it had no ceiling
+constexpr std::int64_t kCeilingMaxNs = Nanoseconds(kCeilingMax).count();
 constexpr std::size_t kFileBytes = kSlotStride + kClockSlotBytes;
 constexpr std::size_t kBootIdHexDigits = 32;
 
@@ -41,28 +44,34 @@ Bytes encode_clock_slot(const ClockSlot& slot) {
   store_le(out.subspan(26), slot.mark.boot.ns);
   store_le(out.subspan(34), slot.mark.offset_ns);
   std::ranges::copy(slot.mark.boot_id, bytes.begin() + 42);
+  store_le(out.subspan(58), slot.mark.ceiling_ns);
   std::ranges::copy(sha256(out.first(kSumAt)).view(), bytes.begin() + kSumAt);
   return bytes;
 }
 
 Result<ClockSlot> parse_clock_slot(ByteView slot) {
-  if (slot.size() < kClockSlotBytes) return fail(Error::damaged, "clock file");
-  slot = slot.first(kClockSlotBytes);
-  if (!std::ranges::equal(slot.first(kMagic.size()), as_bytes(kMagic)))
+  constexpr std::size_t kBytesOfVersion1 = kSumAtOfVersion1 + kSumBytes;
+  if (slot.size() < kBytesOfVersion1 || !std::ranges::equal(slot.first(kMagic.size()), as_bytes(kMagic)))
     return fail(Error::damaged, "clock file");
-  const auto sum = sha256(slot.first(kSumAt));
-  if (!std::ranges::equal(slot.subspan(kSumAt), sum.view())) return fail(Error::damaged, "clock file");
-  if (load_le<std::uint16_t>(slot.subspan(8)) != kVersion) return fail(Error::version, "clock file");
+  const auto version = load_le<std::uint16_t>(slot.subspan(8));
+  const std::size_t sum_at = version == 1 ? kSumAtOfVersion1 : kSumAt;
+  if (slot.size() < sum_at + kSumBytes) return fail(Error::damaged, "clock file");
+  const auto sum = sha256(slot.first(sum_at));
+  if (!std::ranges::equal(slot.subspan(sum_at, kSumBytes), sum.view())) return fail(Error::damaged, "clock file");
+  if (version != 1 && version != kVersion) return fail(Error::version, "clock file");
   ClockSlot read;
   read.sequence = load_le<std::uint64_t>(slot.subspan(10));
   read.mark.confirmed.ms = load_le<std::int64_t>(slot.subspan(18));
   read.mark.boot.ns = load_le<std::int64_t>(slot.subspan(26));
   read.mark.offset_ns = load_le<std::int64_t>(slot.subspan(34));
   std::ranges::copy(slot.subspan(42, 16), read.mark.boot_id.begin());
+  read.mark.ceiling_ns =
+      version == 1 ? read.mark.offset_ns + kCeilingMaxNs : load_le<std::int64_t>(slot.subspan(58));
   const auto& mark = read.mark;
   const bool plausible = mark.confirmed.ms >= 0 && mark.confirmed <= kConfirmedMax && mark.boot.ns >= 0 &&
                          mark.boot.ns <= kBootMaxNs && mark.offset_ns >= -kBootMaxNs &&
-                         mark.offset_ns <= kConfirmedMax.ms * 1'000'000;
+                         mark.offset_ns <= kConfirmedMax.ms * 1'000'000 && mark.ceiling_ns >= mark.offset_ns &&
+                         mark.ceiling_ns <= mark.offset_ns + kCeilingMaxNs;
   if (!plausible) return fail(Error::damaged, "clock file");
   return read;
 }

@@ -22,18 +22,22 @@ using BootId = std::array<std::byte, 16>;
 struct ClockMark {
   Instant confirmed;
   Boottime boot;
-  std::int64_t offset_ns = 0;  // confirmed minus boot, to the nanosecond
+  std::int64_t offset_ns = 0;   // confirmed minus boot, to the nanosecond
+  std::int64_t ceiling_ns = 0;  // the highest offset that needs no confirmation
   BootId boot_id{};
   friend bool operator==(const ClockMark&, const ClockMark&) = default;
 };
 
+/// How far the ceiling is above the offset at most, and what it is in a file of version 1, which does not say.
+constexpr Milliseconds kCeilingMax{600'000};
+
 /// One slot of the file. Only the first kClockSlotBytes of `slot` are read; damaged or version when it is
-/// none.
+/// none. Version 1 is read, version 2 is written.
 struct ClockSlot {
   std::uint64_t sequence = 0;
   ClockMark mark;
 };
-constexpr std::size_t kClockSlotBytes = 90;
+constexpr std::size_t kClockSlotBytes = 98;
 [[nodiscard]] Bytes encode_clock_slot(const ClockSlot& slot);
 [[nodiscard]] Result<ClockSlot> parse_clock_slot(ByteView slot);
 

@@ -57,14 +57,21 @@ void GuardedClock::start() {
   const std::int64_t offset = sample_offset();
   const Boottime boot = base_.boot_now();
   std::int64_t believed = offset;
+  std::int64_t ceiling = offset + kSlackNs;
   if (const auto& mark = file_.mark()) {
-    const bool same_boot = mark->boot_id == boot_id_ && mark->boot <= boot;
-    // Of another boot only the mark is known: how long the machine was off is not.
-    believed = same_boot ? mark->offset_ns : mark->confirmed.ms * kNsPerMs - boot.ns;
     floor_ms_ = mark->confirmed.ms;
+    if (mark->boot_id == boot_id_ && mark->boot <= boot) {
+      believed = mark->offset_ns;
+      ceiling = std::min(believed + kSlackNs, mark->ceiling_ns + (boot - mark->boot).count() / kCreditDivisor);
+    } else {
+      // Of another boot only the mark is known: how long the machine was off is not. The wall clock that needs no
+      // confirmation is the one that needed none at the mark.
+      believed = mark->confirmed.ms * kNsPerMs - boot.ns;
+      ceiling = std::clamp(mark->ceiling_ns + mark->boot.ns - boot.ns, believed, believed + kSlackNs);
+    }
   }
   believed_ = believed;
-  ceiling_ = believed + kSlackNs;
+  ceiling_ = ceiling;
   believe(offset);
   last_offset_ = offset;
   last_look_ = boot;
@@ -141,7 +148,8 @@ std::int64_t GuardedClock::sample_offset() const {
 Result<> GuardedClock::write_locked(bool sync) {
   const Boottime boot = base_.boot_now();
   const std::int64_t offset = believed_;
-  EPHFS_TRY_VOID(file_.write({confirmed_at(boot, offset), boot, offset, boot_id_}, sync));
+  const std::int64_t ceiling = std::clamp<std::int64_t>(ceiling_, offset, offset + kSlackNs);
+  EPHFS_TRY_VOID(file_.write({confirmed_at(boot, offset), boot, offset, ceiling, boot_id_}, sync));
   if (sync) last_sync_ = boot;
   return {};
 }
@@ -149,7 +157,7 @@ Result<> GuardedClock::write_locked(bool sync) {
 Result<> GuardedClock::confirm_locked(std::int64_t offset_ns) {
   if (offset_ns > believed_) {
     const Boottime boot = base_.boot_now();
-    EPHFS_TRY_VOID(file_.write({confirmed_at(boot, offset_ns), boot, offset_ns, boot_id_}, true));
+    EPHFS_TRY_VOID(file_.write({confirmed_at(boot, offset_ns), boot, offset_ns, offset_ns + kSlackNs, boot_id_}, true));
     last_sync_ = boot;
     believe_at_least(offset_ns);
   }

@@ -9,7 +9,9 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include "core/little_endian.hpp"
 #include "core/log.hpp"
+#include "core/signing.hpp"
 #include "tests/support/seeded.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "tests/support/virtual_clock.hpp"
@@ -180,6 +182,41 @@ TEST_F(GuardedClockTest, C6SmallStepsForwardAreBelievedUpToTheSlack) {
   EXPECT_LE(confirmed(), before + kSlack);
 }
 
+// What is left of the slack is in the file: it is not made whole by starting again, nor by killing and starting.
+TEST_F(GuardedClockTest, C6NoRestartStretchesTheSlack) {
+  const Instant before = now();
+  std::byte boots{1};
+  for (int i = 0; i < 30; ++i) {
+    base_.set_wall(base_.now() + 9min);
+    if (i % 3 == 2) boots = std::byte(std::to_integer<int>(boots) + 1);
+    const auto kept = directory_ / "kept";
+    std::filesystem::copy_file(directory_ / "clock", kept, std::filesystem::copy_options::overwrite_existing);
+    clock_.reset();
+    if (i % 3 == 1) std::filesystem::rename(kept, directory_ / "clock");
+    open({boots});
+    ASSERT_LE(confirmed(), before + kSlack) << "restart " << i;
+  }
+  EXPECT_EQ(confirmed(), before + 9min) << "the first step, and no more";
+  EXPECT_TRUE(clock_->is_held());
+  ASSERT_TRUE(clock_->accept());
+  const Instant accepted = confirmed();
+  open({boots});
+  step(9min);
+  EXPECT_EQ(confirmed(), accepted + 9min) << "a confirmation makes it whole, also for the next run";
+}
+
+TEST_F(GuardedClockTest, C6TheSlackGrowsBackWhileNobodyRuns) {
+  step(10min);
+  const Instant before = confirmed();
+  clock_.reset();
+  base_.run_for(100'000s);
+  open();
+  step(99s);
+  EXPECT_EQ(confirmed(), before + 100'099s);
+  step(2s);
+  EXPECT_TRUE(clock_->is_held());
+}
+
 TEST_F(GuardedClockTest, C6DriftIsBelievedForWeeks) {
   // 500 ppm, the most that NTP lets a clock drift.
   for (int i = 0; i < 24 * 28; ++i) {
@@ -301,6 +338,8 @@ TEST_F(GuardedClockTest, RandomEventsKeepThePromises) {
   Instant last_confirmed = confirmed();
   const Instant first = last_confirmed;
   Milliseconds total{0};
+  Instant vouched = first;   // at the last confirmation
+  Milliseconds since{0};     // at least what passed since
   for (int i = 0; i < 5000; ++i) {
     const bool was_held = clock_->is_held();
     const Instant wall_before = base_.now();
@@ -345,9 +384,13 @@ TEST_F(GuardedClockTest, RandomEventsKeepThePromises) {
       ASSERT_GE(at, last_now) << "event " << i;
     }
     const auto passed = std::chrono::ceil<Milliseconds>(span);
-    if (!may_jump) {
-      ASSERT_LE(certain - last_confirmed, passed + kSlack + passed / 1000 + 5ms) << "event " << i;
+    since += passed;
+    if (may_jump) {
+      vouched = certain;
+      since = Milliseconds{0};
     }
+    // Over all restarts, too.
+    ASSERT_LE(certain - vouched, since + kSlack + since / 1000 + 5ms) << "event " << i;
     // Slowed, but never more than that; a restart may round a millisecond away.
     total += std::chrono::floor<Milliseconds>(span);
     ASSERT_GE(certain - first, total * 15 / 16 - Milliseconds(i + 5)) << "event " << i;
@@ -358,10 +401,13 @@ TEST_F(GuardedClockTest, RandomEventsKeepThePromises) {
 
 class ClockFileTest : public ::testing::Test {
  protected:
+  static ClockMark mark_at(std::int64_t ms) {
+    return {Instant{ms}, Boottime{5}, ms * 1'000'000 - 5, ms * 1'000'000 + 5, kFirstBoot};
+  }
   void write(std::int64_t ms) {
     auto file = ClockFile::open(path_);
     ASSERT_TRUE(file) << file.error();
-    ASSERT_TRUE(file->write({Instant{ms}, Boottime{5}, ms * 1'000'000 - 5, kFirstBoot}, true));
+    ASSERT_TRUE(file->write(mark_at(ms), true));
   }
   Bytes content() { return *read_file(path_, 4096); }
   void put(const Bytes& bytes) { ASSERT_TRUE(replace_file(path_, bytes, 0600)); }
@@ -375,7 +421,7 @@ TEST_F(ClockFileTest, KeepsTheLastMark) {
     write(ms);
     const auto file = ClockFile::open(path_);
     ASSERT_TRUE(file) << file.error();
-    EXPECT_EQ(file->mark(), (ClockMark{Instant{ms}, Boottime{5}, ms * 1'000'000 - 5, kFirstBoot}));
+    EXPECT_EQ(file->mark(), mark_at(ms));
   }
   struct stat status {};
   ASSERT_EQ(::stat(path_.c_str(), &status), 0);
@@ -416,12 +462,38 @@ TEST_F(ClockFileTest, EveryDamagedByteIsFoundAndTheOtherSlotServes) {
 TEST_F(ClockFileTest, RefusesWhatHoldsNoMark) {
   Random random;
   EPHFS_TRACE_SEED(random);
-  for (const std::size_t size : {1U, 89U, 512U, 602U, 603U, 5000U}) {
+  for (const std::size_t size : {1U, 89U, 512U, 602U, 610U, 5000U}) {
     put(random.bytes(size));
     const auto file = ClockFile::open(path_);
     ASSERT_FALSE(file) << size;
     EXPECT_EQ(file.error().code, Error::damaged) << size;
   }
+}
+
+// Version 1 did not say what is left of the slack: all of it.
+TEST_F(ClockFileTest, ReadsVersion1AndRefusesALaterOne) {
+  const auto slot_of = [](std::uint16_t version, std::size_t bytes) {
+    Bytes slot = encode_clock_slot({7, mark_at(3)});
+    slot.resize(bytes);
+    store_le(MutableByteView(slot).subspan(8), version);
+    const auto sum = sha256(ByteView(slot).first(bytes - 32));
+    std::ranges::copy(sum.view(), slot.end() - 32);
+    return slot;
+  };
+  put(slot_of(1, 90));
+  {
+    const auto file = ClockFile::open(path_);
+    ASSERT_TRUE(file) << file.error();
+    ClockMark expected = mark_at(3);
+    expected.ceiling_ns = expected.offset_ns + Nanoseconds(kCeilingMax).count();
+    EXPECT_EQ(file->mark(), expected);
+  }
+  write(4);
+  EXPECT_EQ(ClockFile::open(path_)->mark(), mark_at(4));
+  put(slot_of(3, kClockSlotBytes));
+  EXPECT_EQ(ClockFile::open(path_).error().code, Error::version);
+  put(slot_of(2, 90));
+  EXPECT_EQ(ClockFile::open(path_).error().code, Error::damaged);
 }
 
 TEST_F(ClockFileTest, ReadsTheBootId) {
