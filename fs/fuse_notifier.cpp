@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/fuse_notifier.hpp"
 
+#include <algorithm>
 #include <array>
 
 #include <pthread.h>
@@ -17,7 +18,6 @@ constexpr std::array kDrops{kDropsBegin,      Milliseconds{500}, Milliseconds{25
 constexpr std::size_t kLastDrop = kDrops.size() - 1;
 /// So many are dropped within the last moment without help.
 constexpr std::size_t kFew = 64;
-constexpr std::size_t kDeadlineThreads = 2;
 
 /// Lets the calling thread run as soon as it wakes, however busy the machine is, where that is allowed.
 void ask_for_punctuality() {
@@ -36,7 +36,7 @@ FuseNotifier::~FuseNotifier() {
 }
 
 void FuseNotifier::start() {
-  for (std::size_t i = 0; i < kDeadlineThreads; ++i) threads_.emplace_back([this] { run_deadlines(); });
+  for (auto& wake : wakes_) threads_.emplace_back([this, &wake] { run_deadlines(wake); });
   threads_.emplace_back([this] { run_notices(); });
 }
 
@@ -65,9 +65,11 @@ void FuseNotifier::watch(InodeNumber number, Deadline deadline, bool is_written)
     auto& watched = watched_[number];
     watched.deadline = deadline;
     watched.is_written = is_written;
-    while (watched.step < kLastDrop && deadline.passed(clock_.now() + kDrops[watched.step])) ++watched.step;
+    const core::Instant now = clock_.now();
+    while (watched.step < kLastDrop && deadline.passed(now + kDrops[watched.step])) ++watched.step;
     schedule(number, watched);
-    if (by_due_.begin()->second != number) return;  // a thread wakes for an earlier one
+    // Most opens need no thread: one wakes early enough anyway.
+    if (std::ranges::any_of(wakes_, [&](core::Instant wake) { return wake <= watched.due; })) return;
   }
   deadlines_changed_.notify_one();
 }
@@ -138,7 +140,7 @@ std::optional<InodeNumber> FuseNotifier::take_due(core::Instant now) {
   return std::nullopt;
 }
 
-void FuseNotifier::run_deadlines() {
+void FuseNotifier::run_deadlines(core::Instant& wake) {
   ask_for_punctuality();
   std::unique_lock lock(mutex_);
   while (!stopping_) {
@@ -152,7 +154,10 @@ void FuseNotifier::run_deadlines() {
     } else if (by_due_.empty()) {
       deadlines_changed_.wait(lock);
     } else {
-      deadlines_changed_.wait_for(lock, std::clamp(by_due_.begin()->first - now, Milliseconds{0}, kNapMax));
+      const Milliseconds nap = std::clamp(by_due_.begin()->first - now, Milliseconds{0}, kNapMax);
+      wake = now + nap;
+      deadlines_changed_.wait_for(lock, nap);
+      wake = kAwake;
     }
   }
 }

@@ -10,8 +10,10 @@
 // one may wait for a directory that is in use.
 #pragma once
 
+#include <array>
 #include <condition_variable>
 #include <deque>
+#include <limits>
 #include <mutex>
 #include <set>
 #include <thread>
@@ -52,7 +54,8 @@ class FuseNotifier final : public KernelCache {
     std::size_t step = 0;  // of the drops before its deadline
     core::Instant due{};   // when the step's time comes
   };
-  void run_deadlines();
+  /// `wake` is this thread's of wakes_.
+  void run_deadlines(core::Instant& wake);
   void run_notices();
   void send(const Notice& notice) const;
   // Lock held.
@@ -69,6 +72,10 @@ class FuseNotifier final : public KernelCache {
   std::deque<Notice> notices_;
   std::set<std::pair<core::Instant, InodeNumber>> by_due_;
   std::unordered_map<InodeNumber, Watched> watched_;
+  static constexpr std::size_t kDeadlineThreads = 2;
+  static constexpr core::Instant kAwake{std::numeric_limits<std::int64_t>::max()};  // or asleep for good
+  /// When each thread that sleeps for a deadline looks again.
+  std::array<core::Instant, kDeadlineThreads> wakes_{kAwake, kAwake};
   std::vector<std::thread> threads_;
 };
 
