@@ -75,12 +75,12 @@ void unmount_now(const std::string& mountpoint) {
 
 class LibfuseMount final : public FuseMount {
  public:
-  explicit LibfuseMount(Engine& engine) : context_{engine, {}} {}
+  LibfuseMount(Engine& engine, std::unique_ptr<FuseGuard> guard) : context_{engine, {}}, guard_(std::move(guard)) {}
   ~LibfuseMount() override {
     if (notifier_) notifier_->stop();
     if (stopper_.joinable()) stopper_.join();
     if (session_ != nullptr) {
-      if (mounted_) fuse_session_unmount(session_);
+      if (mounted_) unmount();
       fuse_session_destroy(session_);
     }
   }
@@ -106,8 +106,8 @@ class LibfuseMount final : public FuseMount {
       return core::fail(core::Error::io, "mounting on " + options.mountpoint);
     }
     mounted_ = true;
-    notifier_ = std::make_unique<FuseNotifier>(session_, context_.engine.clock());
-    return {};
+    notifier_ = std::make_unique<FuseNotifier>(session_, context_.engine.clock(), guard_->ledger());
+    return guard_->guard(fuse_session_fd(session_));
   }
 
   KernelCache& kernel_cache() override { return *notifier_; }
@@ -121,8 +121,7 @@ class LibfuseMount final : public FuseMount {
     fuse_loop_cfg_destroy(config);
     context_.tasks.wait();
     notifier_->stop();
-    fuse_session_unmount(session_);
-    mounted_ = false;
+    unmount();
     // A positive status is the number of a signal that ended the loop: an orderly end too.
     if (status < 0) return core::fail_errno("serving the mount", -status);
     return {};
@@ -135,7 +134,15 @@ class LibfuseMount final : public FuseMount {
   }
 
  private:
+  void unmount() {
+    // libfuse ends the connection by closing what it takes for the last descriptor.
+    guard_->end();
+    fuse_session_unmount(session_);
+    mounted_ = false;
+  }
+
   FuseContext context_;
+  std::unique_ptr<FuseGuard> guard_;
   fuse_session* session_ = nullptr;
   std::string mountpoint_;
   bool mounted_ = false;
@@ -146,8 +153,9 @@ class LibfuseMount final : public FuseMount {
 
 }  // namespace
 
-core::Result<std::unique_ptr<FuseMount>> FuseMount::mount(Engine& engine, FuseOptions options) {
-  auto mount = std::make_unique<LibfuseMount>(engine);
+core::Result<std::unique_ptr<FuseMount>> FuseMount::mount(Engine& engine, FuseOptions options,
+                                                           std::unique_ptr<FuseGuard> guard) {
+  auto mount = std::make_unique<LibfuseMount>(engine, std::move(guard));
   EPHFS_TRY_VOID(mount->mount(options));
   return core::Result<std::unique_ptr<FuseMount>>(std::move(mount));
 }

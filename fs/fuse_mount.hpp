@@ -10,6 +10,7 @@
 #include "core/async.hpp"
 #include "core/result.hpp"
 #include "fs/engine.hpp"
+#include "fs/fuse_guard.hpp"
 
 namespace ephfs::fs {
 
@@ -25,7 +26,9 @@ struct FuseOptions {
 class FuseMount {
  public:
   /// Mounts. not_found, not_directory or busy name the mountpoint; io says what mounting said. `engine` outlives it.
-  [[nodiscard]] static core::Result<std::unique_ptr<FuseMount>> mount(Engine& engine, FuseOptions options);
+  /// `guard` sees to it that a killed daemon leaves no pages behind.
+  [[nodiscard]] static core::Result<std::unique_ptr<FuseMount>> mount(Engine& engine, FuseOptions options,
+                                                                      std::unique_ptr<FuseGuard> guard);
   virtual ~FuseMount() = default;
 
   /// What the engine tells the kernel through.

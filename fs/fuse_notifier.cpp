@@ -28,8 +28,8 @@ void ask_for_punctuality() {
 
 }  // namespace
 
-FuseNotifier::FuseNotifier(fuse_session* session, const core::Clock& clock)
-    : session_(session), clock_(clock) {}
+FuseNotifier::FuseNotifier(fuse_session* session, const core::Clock& clock, PageLedger& ledger)
+    : session_(session), clock_(clock), ledger_(ledger) {}
 
 FuseNotifier::~FuseNotifier() {
   stop();
@@ -60,9 +60,12 @@ void FuseNotifier::watch(InodeNumber number, Deadline deadline, bool is_written)
       known->second.has_pages = true;
       return;
     }
+    if (deadline.is_never()) return forget_watched(number);
+    // Its new place before the old one is free: in between this process may be killed.
+    const PageLedger::Place place = ledger_.add(number);
     forget_watched(number);
-    if (deadline.is_never()) return;
     auto& watched = watched_[number];
+    watched.place = place;
     watched.deadline = deadline;
     watched.is_written = is_written;
     const core::Instant now = clock_.now();
@@ -88,6 +91,7 @@ void FuseNotifier::pages_read(InodeNumber number) {
 void FuseNotifier::forget_watched(InodeNumber number) {
   const auto known = watched_.find(number);
   if (known == watched_.end()) return;
+  ledger_.remove(known->second.place);
   by_due_.erase({known->second.due, number});
   watched_.erase(known);
 }
@@ -119,15 +123,19 @@ void FuseNotifier::clock_changed() {
   deadlines_changed_.notify_all();
 }
 
-std::optional<InodeNumber> FuseNotifier::take_due(core::Instant now) {
+std::optional<FuseNotifier::Due> FuseNotifier::take_due(core::Instant now) {
   while (!by_due_.empty() && by_due_.begin()->first <= now) {
     const InodeNumber number = by_due_.begin()->second;
     auto& watched = watched_.at(number);
     if (watched.step == kLastDrop) {
-      const bool has_pages = watched.has_pages;
-      forget_watched(number);
-      if (has_pages) return number;
-      continue;
+      if (!watched.has_pages) {
+        forget_watched(number);
+        continue;
+      }
+      const Due last{number, watched.place};
+      by_due_.erase(by_due_.begin());
+      watched_.erase(number);
+      return last;
     }
     by_due_.erase(by_due_.begin());
     ++watched.step;
@@ -135,7 +143,7 @@ std::optional<InodeNumber> FuseNotifier::take_due(core::Instant now) {
     if (watched_.size() <= kFew || watched.is_written || !watched.has_pages) continue;
     // What is read from now on is noted again, also while its pages are being dropped.
     watched.has_pages = false;
-    return number;
+    return Due{number, std::nullopt};
   }
   return std::nullopt;
 }
@@ -145,12 +153,13 @@ void FuseNotifier::run_deadlines(core::Instant& wake) {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
     const core::Instant now = clock_.now();
-    if (const auto number = take_due(now)) {
+    if (const auto due = take_due(now)) {
       // The other thread may have slept past this one: there may be more than one can do.
       if (!by_due_.empty() && by_due_.begin()->first <= now) deadlines_changed_.notify_one();
       lock.unlock();
-      send({*number, {}});
+      send({due->number, {}});
       lock.lock();
+      if (due->place) ledger_.remove(*due->place);
     } else if (by_due_.empty()) {
       deadlines_changed_.wait(lock);
     } else {

@@ -21,12 +21,14 @@
 #include <vector>
 
 #include "fs/fuse_request.hpp"
+#include "fs/page_ledger.hpp"
 
 namespace ephfs::fs {
 
 class FuseNotifier final : public KernelCache {
  public:
-  FuseNotifier(fuse_session* session, const core::Clock& clock);
+  /// `ledger` is told which inodes are watched. All outlive it.
+  FuseNotifier(fuse_session* session, const core::Clock& clock, PageLedger& ledger);
   ~FuseNotifier() override;
   FuseNotifier(const FuseNotifier&) = delete;
   FuseNotifier& operator=(const FuseNotifier&) = delete;
@@ -53,6 +55,7 @@ class FuseNotifier final : public KernelCache {
     bool has_pages = true;
     std::size_t step = 0;  // of the drops before its deadline
     core::Instant due{};   // when the step's time comes
+    PageLedger::Place place = 0;
   };
   /// `wake` is this thread's of wakes_.
   void run_deadlines(core::Instant& wake);
@@ -61,11 +64,16 @@ class FuseNotifier final : public KernelCache {
   // Lock held.
   void forget_watched(InodeNumber number);
   void schedule(InodeNumber number, Watched& watched);
+  struct Due {
+    InodeNumber number;
+    std::optional<PageLedger::Place> place;  // the last time: to be given up when its pages have gone
+  };
   /// The next inode whose pages are to be dropped now, with its plan moved on; none when nothing is due.
-  [[nodiscard]] std::optional<InodeNumber> take_due(core::Instant now);
+  [[nodiscard]] std::optional<Due> take_due(core::Instant now);
 
   fuse_session* session_;
   const core::Clock& clock_;
+  PageLedger& ledger_;
   std::mutex mutex_;
   std::condition_variable deadlines_changed_, notices_changed_;
   bool stopping_ = false;

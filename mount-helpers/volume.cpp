@@ -116,12 +116,13 @@ class RunningVolume {
     return {};
   }
 
-  Result<> mount() {
+  Result<> mount(std::unique_ptr<fs::FuseGuard> guard) {
     EPHFS_TRY(mount_, fs::FuseMount::mount(*engine_, {.mountpoint = request_.mountpoint,
                                                       .source = request_.directory.string(),
                                                       .allow_other = request_.options.allow_other,
                                                       .read_only = request_.options.read_only,
-                                                      .kernel_flags = request_.options.kernel_flags}));
+                                                      .kernel_flags = request_.options.kernel_flags},
+                                           std::move(guard)));
     EPHFS_TRY_VOID(node_->start());
     engine_->start(&mount_->kernel_cache());
     started_ = true;
@@ -255,10 +256,12 @@ Result<> belong_to_pool(const std::filesystem::path& directory, const std::strin
 
 Result<> serve_volume(VolumeRequest request, const Ready& ready) {
   EPHFS_TRY_VOID(make_private_directory(request.directory));
+  // First of all: it is to hold no key, and no lock.
+  EPHFS_TRY(auto guard, fs::FuseGuard::start("ephfs: guard of " + request.mountpoint));
   EPHFS_TRY(const auto lock, lock_volume(request.directory));
   RunningVolume volume(std::move(request));
   EPHFS_TRY_VOID(volume.open());
-  EPHFS_TRY_VOID(volume.mount());
+  EPHFS_TRY_VOID(volume.mount(std::move(guard)));
   ready();
   return volume.serve();
 }
