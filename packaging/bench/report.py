@@ -1,10 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures as a table in docs/benchmarks.md, between its two marks, and as a chart of ratios beside it."""
+import datetime
+import os
+import platform
 import statistics
 
 from figures import FIGURES
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+
+
+def machine():
+    with open("/proc/cpuinfo", encoding="utf-8") as info:
+        model = next((line.split(":", 1)[1].strip() for line in info if line.startswith("model name")), "unknown")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2 ** 30
+    return (f"{os.cpu_count()} cores of {model}, {memory:.0f} GiB, Linux {platform.release()}, "
+            f"{datetime.date.today().isoformat()}, load before: {os.getloadavg()[0]:.2f}")
 
 
 def number(value):
