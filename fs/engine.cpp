@@ -73,7 +73,7 @@ EngineState::EngineState(Engine::Context context)
       log(std::move(context.log)),
       owner(keys.owner),
       stripes(std::move(context.stripes)),
-      inodes(*catalog),
+      inodes(*catalog, options.inodes_kept),
       on_warning(std::move(context.on_warning)),
       reaper(std::make_unique<Reaper>(*this)),
       puncturer(std::make_unique<Puncturer>(*this)),
@@ -149,6 +149,7 @@ void Engine::clock_changed() {
   if (state_->kernel == nullptr) return;
   state_->kernel->clock_changed();
   const core::Instant now = state_->clock.now();
+  for (const InodeNumber number : state_->inodes.remembered_gone(now)) state_->kernel->forget_pages(number);
   for (auto& inode : state_->inodes.all()) {
     // What the kernel was told to believe until the deadline, and pages it keeps, are over sooner than it knows.
     if (inode->lookups > 0 && inode->is_gone(now)) state_->kernel->forget_pages(inode->number);

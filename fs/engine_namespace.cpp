@@ -162,7 +162,7 @@ Result<Attributes> Engine::lookup(InodeNumber parent, const std::string& name) {
 }
 
 void Engine::forget(InodeNumber number, std::uint64_t lookups) {
-  auto inode = state_->inodes.find(number);
+  auto inode = state_->inodes.forget(number, lookups);
   if (!inode) return;
   auto known = inode->lookups.load();
   // The kernel never forgets more than it knew; should it, the inode stays countable.

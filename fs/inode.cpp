@@ -1,7 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/inode.hpp"
 
+#include <array>
+#include <span>
+
 namespace ephfs::fs {
+namespace {
+
+constexpr unsigned kReadsUnlocked = 2;
+constexpr unsigned kBucketsLookedAt = 8;
+constexpr std::size_t kLetGoAtOnce = 4;
+
+/// Whether the catalog's row and its number of lookups are all there is to know of it. The table's is the only reference.
+bool is_idle(Inode& inode) {
+  // The notifier watches symbolic links for as long as the kernel knows them.
+  if (inode.handles > 0 || S_ISLNK(inode.type)) return false;
+  const std::shared_lock lock(inode.mutex, std::try_to_lock);
+  if (!lock.owns_lock() || inode.removed || inode.record_dirty) return false;
+  // stat(2) tells how much room a sparse file takes up as long as its extents are known.
+  return !inode.data || (inode.data->dirty().empty() && inode.data->allocated() >= inode.record.size);
+}
+
+}  // namespace
 
 Inode::Inode(meta::InodeRecord loaded)
     : number(loaded.number),
@@ -11,20 +31,49 @@ Inode::Inode(meta::InodeRecord loaded)
 
 template <class Read>
 Result<std::shared_ptr<Inode>> InodeTable::load(Read read) {
-  for (;;) {
-    std::uint64_t releases = 0;
-    {
-      const std::lock_guard lock(mutex_);
-      releases = releases_;
-    }
+  for (unsigned attempt = 1;; ++attempt) {
+    std::unique_lock lock(mutex_);
+    const std::uint64_t releases = releases_;
+    // Where others release all the time, it is read with nobody else at it.
+    if (attempt <= kReadsUnlocked) lock.unlock();
     EPHFS_TRY(auto record, read());
     if (!record) return core::fail(core::Error::not_found);
-    const std::lock_guard lock(mutex_);
+    if (!lock.owns_lock()) lock.lock();
     const auto found = inodes_.find(record->number);
     if (found != inodes_.end()) return found->second;
     if (releases != releases_) continue;
-    const auto number = record->number;
-    return inodes_.emplace(number, std::make_shared<Inode>(*std::move(record))).first->second;
+    return insert_locked(*std::move(record));
+  }
+}
+
+std::shared_ptr<Inode> InodeTable::insert_locked(meta::InodeRecord record) {
+  const auto number = record.number;
+  auto inode = std::make_shared<Inode>(std::move(record));
+  if (const auto known = remembered_.find(number); known != remembered_.end()) {
+    inode->lookups = known->second.lookups;
+    remembered_.erase(known);
+  }
+  inodes_.emplace(number, inode);
+  trim_locked();
+  return inode;
+}
+
+void InodeTable::trim_locked() {
+  for (unsigned looked = 0; looked < kBucketsLookedAt && inodes_.size() > kept_max_; ++looked) {
+    hand_ = (hand_ + 1) % inodes_.bucket_count();
+    std::array<InodeNumber, kLetGoAtOnce> idle;
+    std::size_t found = 0;
+    for (auto at = inodes_.begin(hand_); at != inodes_.end(hand_) && found < idle.size(); ++at) {
+      if (at->second.use_count() == 1 && is_idle(*at->second)) idle[found++] = at->first;
+    }
+    for (const InodeNumber number : std::span(idle).first(found)) {
+      const auto at = inodes_.find(number);
+      if (const auto lookups = at->second->lookups.load(); lookups > 0) {
+        remembered_[number] = {lookups, at->second->deadline()};
+      }
+      inodes_.erase(at);
+      ++releases_;
+    }
   }
 }
 
@@ -39,15 +88,33 @@ Result<std::shared_ptr<Inode>> InodeTable::lookup(InodeNumber parent, const std:
 
 std::shared_ptr<Inode> InodeTable::adopt(meta::InodeRecord record) {
   const std::lock_guard lock(mutex_);
-  auto& slot = inodes_[record.number];
-  if (!slot) slot = std::make_shared<Inode>(std::move(record));
-  return slot;
+  const auto found = inodes_.find(record.number);
+  return found != inodes_.end() ? found->second : insert_locked(std::move(record));
 }
 
 std::shared_ptr<Inode> InodeTable::find(InodeNumber number) const {
   const std::lock_guard lock(mutex_);
   const auto found = inodes_.find(number);
   return found == inodes_.end() ? nullptr : found->second;
+}
+
+bool InodeTable::is_known(InodeNumber number) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = inodes_.find(number);
+  return found != inodes_.end() ? found->second->lookups > 0 : remembered_.contains(number);
+}
+
+std::shared_ptr<Inode> InodeTable::forget(InodeNumber number, std::uint64_t lookups) {
+  const std::lock_guard lock(mutex_);
+  if (const auto found = inodes_.find(number); found != inodes_.end()) return found->second;
+  if (const auto known = remembered_.find(number); known != remembered_.end()) {
+    if (known->second.lookups <= lookups) {
+      remembered_.erase(known);
+    } else {
+      known->second.lookups -= lookups;
+    }
+  }
+  return nullptr;
 }
 
 void InodeTable::release(InodeNumber number) {
@@ -68,6 +135,15 @@ std::vector<std::shared_ptr<Inode>> InodeTable::all() const {
   list.reserve(inodes_.size());
   for (const auto& [number, inode] : inodes_) list.push_back(inode);
   return list;
+}
+
+std::vector<InodeNumber> InodeTable::remembered_gone(core::Instant now) const {
+  const std::lock_guard lock(mutex_);
+  std::vector<InodeNumber> gone;
+  for (const auto& [number, known] : remembered_) {
+    if (known.deadline.passed(now + kLastMoment)) gone.push_back(number);
+  }
+  return gone;
 }
 
 std::size_t InodeTable::size() const {

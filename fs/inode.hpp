@@ -55,9 +55,12 @@ class Inode {
 };
 
 /// Every inode that somebody holds: one object a number. Thread-safe.
+///
+/// What only the kernel remembers it may remember by the million. Past `kept_max` objects, those that nobody works with are
+/// let go, and of each stays what the kernel was told: how often it looked it up, and the deadline.
 class InodeTable {
  public:
-  explicit InodeTable(const meta::Catalog& catalog) : catalog_(catalog) {}
+  InodeTable(const meta::Catalog& catalog, std::size_t kept_max) : catalog_(catalog), kept_max_(kept_max) {}
 
   /// The inode, loaded when it is not here. not_found when there is none.
   [[nodiscard]] Result<std::shared_ptr<Inode>> get(InodeNumber number);
@@ -66,20 +69,39 @@ class InodeTable {
   /// The object for an inode just made.
   [[nodiscard]] std::shared_ptr<Inode> adopt(meta::InodeRecord record);
   [[nodiscard]] std::shared_ptr<Inode> find(InodeNumber number) const;
+  /// Whether the kernel remembers it.
+  [[nodiscard]] bool is_known(InodeNumber number) const;
+  /// The kernel has forgotten this many lookups. The object, when it is here: the count is then the caller's to lower.
+  [[nodiscard]] std::shared_ptr<Inode> forget(InodeNumber number, std::uint64_t lookups);
   /// Lets an inode go that the kernel, descriptors and dirty ranges no longer hold. A no-op for one still held.
   void release(InodeNumber number);
   [[nodiscard]] std::vector<std::shared_ptr<Inode>> all() const;
+  /// Of those that have no object and that the kernel remembers: who is refused at `now`.
+  [[nodiscard]] std::vector<InodeNumber> remembered_gone(core::Instant now) const;
+  /// Objects.
   [[nodiscard]] std::size_t size() const;
 
  private:
+  struct Remembered {
+    std::uint64_t lookups = 0;
+    Deadline deadline;
+  };
+
   /// The inode that `read` finds in the catalog. A record read before another thread changed and released that inode
   /// would be older than the row, so it is read again when anything was released meanwhile.
   template <class Read>
   Result<std::shared_ptr<Inode>> load(Read read);
+  /// Makes the object, with what is remembered of it.
+  std::shared_ptr<Inode> insert_locked(meta::InodeRecord record);
+  /// Lets a few objects go while there are more than kept_max_.
+  void trim_locked();
 
   const meta::Catalog& catalog_;
+  const std::size_t kept_max_;
   mutable std::mutex mutex_;
   std::unordered_map<InodeNumber, std::shared_ptr<Inode>> inodes_;
+  std::unordered_map<InodeNumber, Remembered> remembered_;  // none of them in inodes_
+  std::size_t hand_ = 0;                                    // the bucket of inodes_ that trim_locked() looks at next
   std::uint64_t releases_ = 0;
 };
 

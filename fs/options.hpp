@@ -40,6 +40,7 @@ struct EngineOptions {
   std::uint64_t cache_bytes = std::uint64_t{10} << 30U;  // ciphertext cache on disk, beside what is staged
   std::uint64_t staging_bytes = std::uint64_t{1} << 30U; // staged and not yet placed, past which writers wait
   std::uint64_t dirty_bytes = std::uint64_t{64} << 20U;  // plaintext in memory, for the whole mount
+  std::size_t inodes_kept = 65'536;                   // objects of files that only the kernel remembers, about
   Milliseconds peer_timeout{10'000};                  // the longest a call waits for the pool
   Milliseconds flush_age{1000};                       // dirty ranges become extents after this
   Milliseconds seal_age{5000};                        // an open stripe is sealed after this

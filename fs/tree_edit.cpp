@@ -119,8 +119,7 @@ void TreeEdit::announce() {
   edited_.clear();
   for (const InodeNumber number : unlinked_) state_.shares->withdraw(number);
   const auto is_known = [this](InodeNumber number) {
-    const auto inode = state_.inodes.find(number);
-    return inode && (inode->lookups > 0 || number == core::kRootInode);
+    return number == core::kRootInode || state_.inodes.is_known(number);
   };
   if (state_.kernel != nullptr) {
     for (auto& [number, names] : buried_) {

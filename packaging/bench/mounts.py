@@ -34,7 +34,7 @@ class Mount:
     def __enter__(self):
         os.makedirs(self.directory, exist_ok=True)
         run("mount", "-t", "tmpfs", "-o", "size=6g", "tmpfs", self.directory)
-        os.mkdir(self.store)
+        os.makedirs(self.store, exist_ok=True)
         os.mkdir(self.path)
         try:
             self.up()

@@ -247,5 +247,55 @@ TEST_F(DeathTest, ForgottenInodesLeaveMemory) {
   EXPECT_NE(status().find(R"("inodes_in_memory":1,)"), std::string::npos);
 }
 
+TEST(ManyInodes, WhatOnlyTheKernelRemembersTakesNoObject) {
+  constexpr std::uint64_t kFiles = 200;
+  constexpr std::size_t kKept = 10;
+  TestVolume volume;
+  volume.options.inodes_kept = kKept;
+  volume.open();
+  volume.start();
+  auto& engine = volume.engine();
+  std::vector<InodeNumber> files;
+  for (std::uint64_t i = 0; i < kFiles; ++i) {
+    const auto made = engine.make_node(core::kRootInode, "file" + std::to_string(i), S_IFREG | 0644, 0, {});
+    ASSERT_TRUE(made);
+    files.push_back(made->number);
+    ASSERT_TRUE(volume.set_xattr(made->number, "user.ephfs.ttl", i % 2 == 0 ? "1h" : "3h"));
+  }
+  const auto objects = [&] {
+    const std::string status = engine.status_json();
+    const std::string key = R"("inodes_in_memory":)";
+    return std::stoul(status.substr(status.find(key) + key.size()));
+  };
+  // Moving a file to another deadline holds its object for a moment.
+  volume.clock.run_for(10s);
+  ASSERT_TRUE(engine.make_node(core::kRootInode, "another", S_IFREG | 0644, 0, {}));
+  EXPECT_LE(objects(), kFiles / 2);
+  for (const InodeNumber file : files) ASSERT_EQ(engine.attributes(file, false)->number, file);
+  EXPECT_LE(objects(), kKept + 2);
+
+  volume.kernel.pages.clear();
+  volume.clock.set_wall(volume.clock.now() + 2h);
+  engine.clock_changed();
+  for (std::uint64_t i = 0; i < kFiles; ++i) {
+    EXPECT_EQ(std::ranges::count(volume.kernel.pages, files[i]) > 0, i % 2 == 0) << "of what the kernel believes";
+  }
+  volume.kernel.pages.clear();
+  volume.clock.run_for(2s);
+  for (std::uint64_t i = 0; i < kFiles; i += 2) {
+    EXPECT_THAT(volume.kernel.pages, Contains(files[i])) << "destroyed, and the kernel knew it";
+    EXPECT_THAT(volume.kernel.entries, Contains(Pair(core::kRootInode, "file" + std::to_string(i))));
+  }
+
+  // One lookup each is known, wherever the count is kept.
+  for (const InodeNumber file : files) engine.forget(file, 1);
+  volume.kernel.pages.clear();
+  volume.clock.run_for(1h);
+  for (std::uint64_t i = 1; i < kFiles; i += 2) {
+    EXPECT_THAT(volume.kernel.entries, Contains(Pair(core::kRootInode, "file" + std::to_string(i))));
+    EXPECT_EQ(std::ranges::count(volume.kernel.pages, files[i]), 0) << "the kernel had forgotten it";
+  }
+}
+
 }  // namespace
 }  // namespace ephfs::fs::testing

@@ -274,6 +274,7 @@ TEST(FileModelTest, RandomOperationsAgreeOverNodes) {
   FileVolume volume(6);
   volume.options.dirty_bytes = 400'000;
   volume.options.cache_bytes = 200'000;
+  volume.options.inodes_kept = 1;
   volume.open();
   volume.start();
   FileModel model(volume, random);

@@ -17,8 +17,9 @@ constexpr Milliseconds kDefaultTtl{std::chrono::hours(1)};
 /// Does the same to the engine and to the model, and compares.
 class NamespaceRun {
  public:
-  explicit NamespaceRun(Random& random) : random_(random), model_(kDefaultTtl) {
+  NamespaceRun(Random& random, std::size_t inodes_kept) : random_(random), model_(kDefaultTtl) {
     volume_.options.ttl.initial = kDefaultTtl;
+    volume_.options.inodes_kept = inodes_kept;
     volume_.open();
   }
 
@@ -212,13 +213,12 @@ class NamespaceRun {
   std::map<std::string, int> successes_;
 };
 
-TEST(NamespaceModelTest, EngineDoesWhatTheModelDoes) {
-  constexpr int kSteps = 20'000;
+void follow_the_model(int steps, std::size_t inodes_kept) {
   constexpr int kStepsBetweenReopenings = 300;
   Random random;
   EPHFS_TRACE_SEED(random);
-  NamespaceRun run(random);
-  for (int step = 1; step <= kSteps; ++step) {
+  NamespaceRun run(random, inodes_kept);
+  for (int step = 1; step <= steps; ++step) {
     SCOPED_TRACE("step " + std::to_string(step));
     run.step();
     if (step % kStepsBetweenReopenings == 0) {
@@ -232,6 +232,10 @@ TEST(NamespaceModelTest, EngineDoesWhatTheModelDoes) {
   }
   EXPECT_GE(run.buried(), 50U);
 }
+
+TEST(NamespaceModelTest, EngineDoesWhatTheModelDoes) { follow_the_model(20'000, EngineOptions{}.inodes_kept); }
+
+TEST(NamespaceModelTest, EngineDoesSoWithNearlyNoInodeInMemory) { follow_the_model(20'000, 2); }
 
 using NamespaceTest = EngineTest;
 
