@@ -173,6 +173,14 @@ std::uint64_t FileData::seek_hole(std::uint64_t from, std::uint64_t size) const 
   }
 }
 
+void FileData::note_unsettled(StripeNumber stripe) {
+  unsettled_[stripe] = ++last_mark_;
+  if (unsettled_.size() < unsettled_due_) return;
+  // A file that is written over and over leaves stripes behind without end.
+  std::erase_if(unsettled_, [&](const auto& one) { return extents_.bytes_in(one.first) == 0; });
+  unsettled_due_ = std::max(kUnsettledMin, 2 * unsettled_.size());
+}
+
 std::vector<FileData::Unsettled> FileData::unsettled() const {
   std::vector<Unsettled> list;
   for (const auto& [stripe, mark] : unsettled_) {

@@ -120,6 +120,8 @@ struct ReadPlan {
 };
 
 class FileData {
+  static constexpr std::size_t kUnsettledMin = 64;
+
  public:
   FileData(core::FileId file, core::Key key, ExtentMap extents);
 
@@ -151,7 +153,7 @@ class FileData {
     std::uint64_t mark;
   };
   /// Exclusive lock: bytes of the file went into the stripe.
-  void note_unsettled(StripeNumber stripe) { unsettled_[stripe] = ++last_mark_; }
+  void note_unsettled(StripeNumber stripe);
   /// Shared lock. Those that hold bytes of the file, by number.
   [[nodiscard]] std::vector<Unsettled> unsettled() const;
   /// Exclusive lock: these are safe, unless bytes have been added since the list was taken.
@@ -163,6 +165,7 @@ class FileData {
   DirtyRanges dirty_;
   ExtentMap extents_;
   std::map<StripeNumber, std::uint64_t> unsettled_;
+  std::size_t unsettled_due_ = kUnsettledMin;  // this many are looked through for stripes that hold nothing of the file any more
   std::uint64_t last_mark_ = 0;
 };
 

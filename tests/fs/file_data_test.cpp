@@ -322,5 +322,23 @@ TEST(FileData, AStripeThatGotMoreBytesIsNotSettled) {
   EXPECT_EQ(left[0].stripe, StripeNumber{1});
 }
 
+TEST(FileData, ALongHistoryLeavesOnlyTheStripesThatHoldBytesUnsettled) {
+  constexpr int kRewrites = 1000;
+  auto data = file_of({extent_at(0, 10, 1), extent_at(10, 10, 2)});
+  data.note_unsettled(StripeNumber{1});
+  data.note_unsettled(StripeNumber{2});
+  for (int stripe = 3; stripe < 3 + kRewrites; ++stripe) {
+    meta::Changes changes;
+    data.extents().put(extent_at(10, 10, stripe), changes);
+    data.note_unsettled(StripeNumber{stripe});
+    const auto list = data.unsettled();
+    ASSERT_EQ(list.size(), 2U) << "stripe " << stripe;
+    ASSERT_EQ(list[0].stripe, StripeNumber{1});
+    ASSERT_EQ(list[1].stripe, StripeNumber{stripe});
+  }
+  data.note_settled(data.unsettled());
+  EXPECT_TRUE(data.unsettled().empty());
+}
+
 }  // namespace
 }  // namespace ephfs::fs
