@@ -80,6 +80,7 @@ WalkCounts walk(const std::string& path, bool deep, const std::function<Result<>
     return counts;
   }
   std::vector<std::string> directories{path};
+  std::string child;
   while (!directories.empty()) {
     const std::string directory = std::move(directories.back());
     directories.pop_back();
@@ -94,7 +95,9 @@ WalkCounts walk(const std::string& path, bool deep, const std::function<Result<>
       if (entry == nullptr) break;
       const std::string name = entry->d_name;
       if (name == "." || name == "..") continue;
-      const std::string child = directory.ends_with('/') ? directory + name : directory + "/" + name;
+      child = directory;
+      if (!child.ends_with('/')) child += '/';
+      child += name;
       note(counts, visit(child));
       struct stat status {};
       if (deep && ::lstat(child.c_str(), &status) == 0 && S_ISDIR(status.st_mode) && status.st_dev == top.st_dev) {

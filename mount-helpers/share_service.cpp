@@ -35,6 +35,7 @@ std::vector<fs::ShareHolder> find_holders(node::Node& node) {
   }
   std::ranges::sort(ranked, {}, [](const Ranked& one) { return std::tuple(one.rank, one.spread); });
   std::vector<fs::ShareHolder> holders;
+  holders.reserve(ranked.size());
   for (auto& one : ranked) holders.push_back(std::move(one.holder));
   return holders;
 }

@@ -406,6 +406,7 @@ void LocalPeer::settle_by(core::Deadline when) {
 Result<> LocalPeer::settle(const std::vector<HeldLease>& traces) {
   if (traces.empty()) return {};
   std::vector<core::ShardId> shards;
+  shards.reserve(traces.size());
   for (const auto& trace : traces) shards.push_back(trace.lease.shard);
   EPHFS_TRY_VOID(store_.sync_removals(shards));
   std::vector<KeptReceipt> receipts;
