@@ -48,6 +48,8 @@ class SystemTimer final : public Timer {
 
 Instant SystemClock::now() const { return {read_clock_ns(CLOCK_REALTIME) / 1'000'000}; }
 
+std::int64_t SystemClock::file_time_ns() const { return read_clock_ns(CLOCK_REALTIME_COARSE); }
+
 Boottime SystemClock::boot_now() const { return {read_clock_ns(CLOCK_BOOTTIME)}; }
 
 std::unique_ptr<Timer> SystemClock::call_at(boost::asio::any_io_executor executor, Boottime when,

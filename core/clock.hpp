@@ -28,6 +28,8 @@ class Clock {
   [[nodiscard]] virtual Instant confirmed_now() const { return now(); }
   /// confirmed_now() for who is about to destroy by it: written down first, so that no restart goes back behind it.
   [[nodiscard]] virtual Instant destruction_now() { return confirmed_now(); }
+  /// Wall time as files carry it, in nanoseconds since the epoch: now(), where nothing finer is known.
+  [[nodiscard]] virtual std::int64_t file_time_ns() const { return now().ms * 1'000'000; }
   /// Time since boot, suspension included.
   [[nodiscard]] virtual Boottime boot_now() const = 0;
   /// Runs `handler` once on `executor`, at `when` or as soon after as the executor is free. Never runs it inline.
@@ -39,6 +41,9 @@ class Clock {
 class SystemClock final : public Clock {
  public:
   [[nodiscard]] Instant now() const override;
+  /// The time of the last tick, by which the kernel itself stamps files: what it writes to in the tick in which it was
+  /// made has the same time, and nothing is left to be told.
+  [[nodiscard]] std::int64_t file_time_ns() const override;
   [[nodiscard]] Boottime boot_now() const override;
   [[nodiscard]] std::unique_ptr<Timer> call_at(boost::asio::any_io_executor executor, Boottime when,
                                                std::function<void()> handler) override;

@@ -16,6 +16,8 @@ constexpr std::int64_t kNsPerMs = 1'000'000;
 constexpr std::int64_t kWallMaxMs = 9'000'000'000'000;
 /// Differences that reading clocks in milliseconds makes by itself.
 constexpr std::int64_t kJitterNs = 2 * kNsPerMs;
+/// The time of the last tick is behind by no more than this: a tick lasts 10 ms at most.
+constexpr std::int64_t kTickNsMax = 10 * kNsPerMs + kJitterNs;
 /// A wall clock behind is met by running this much slower: 1/16.
 constexpr std::int64_t kSlewDivisor = 16;
 /// Belief without confirmation grows back by 1/1000 of the time: twice what a clock that NTP keeps may drift.
@@ -96,6 +98,12 @@ Instant GuardedClock::confirmed_now() const {
   const Instant wall = base_.now();
   const Boottime boot = base_.boot_now();
   return confirmed_at(boot, believe(offset_of(wall, boot)));
+}
+
+std::int64_t GuardedClock::file_time_ns() const {
+  const std::int64_t base = base_.file_time_ns();
+  const std::int64_t present = now().ms * kNsPerMs;
+  return present - base > kTickNsMax ? present : base;
 }
 
 Instant GuardedClock::confirmed_at(Boottime boot, std::int64_t believed) const {

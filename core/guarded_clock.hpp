@@ -47,6 +47,8 @@ class GuardedClock final : public Clock {
 
   [[nodiscard]] Instant now() const override;
   [[nodiscard]] Instant confirmed_now() const override;
+  /// The base clock's, unless that is behind now().
+  [[nodiscard]] std::int64_t file_time_ns() const override;
   [[nodiscard]] Instant destruction_now() override;
   [[nodiscard]] Boottime boot_now() const override { return base_.boot_now(); }
   [[nodiscard]] std::unique_ptr<Timer> call_at(boost::asio::any_io_executor executor, Boottime when,

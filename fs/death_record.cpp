@@ -20,9 +20,8 @@ std::optional<meta::DeadFileRecord> dead_file_of(const meta::InodeRecord& inode,
   return dead;
 }
 
-core::Result<> remember_file(const meta::Catalog& catalog, meta::DeadFileRecord dead, meta::Changes& changes) {
-  EPHFS_TRY(dead.extents, catalog.extents(dead.number));
-  if (dead.extents.empty()) return {};
+void remember_file(meta::DeadFileRecord dead, meta::Changes& changes) {
+  if (dead.extents.empty()) return;
   if (dead.extents.size() > meta::kDeadExtentsMax) {
     // Then at least the stripes are known: a row of bounded size.
     dead.complete = false;
@@ -31,7 +30,6 @@ core::Result<> remember_file(const meta::Catalog& catalog, meta::DeadFileRecord 
     dead.extents.resize(std::min(dead.extents.size(), meta::kDeadExtentsMax));
   }
   changes.emplace_back(meta::PutDeadFile{std::move(dead)});
-  return {};
 }
 
 void remember_stripe(const meta::StripeRecord& stripe, const std::vector<meta::PlacementRecord>& placements,

@@ -13,8 +13,8 @@ namespace ephfs::fs {
 [[nodiscard]] std::optional<meta::DeadFileRecord> dead_file_of(const meta::InodeRecord& inode, meta::DeathCause cause,
                                                                core::Instant now);
 
-/// Adds the extents that the catalog has of a dying file and puts the record among `changes`; nothing when it has none.
-[[nodiscard]] core::Result<> remember_file(const meta::Catalog& catalog, meta::DeadFileRecord dead, meta::Changes& changes);
+/// Puts the record, with all extents that the file has, among `changes`; nothing when it has none.
+void remember_file(meta::DeadFileRecord dead, meta::Changes& changes);
 
 /// A stripe that is dropped at `now`, and the shards of it that its nodes had.
 void remember_stripe(const meta::StripeRecord& stripe, const std::vector<meta::PlacementRecord>& placements,

@@ -166,6 +166,11 @@ class Engine {
   /// `by_descriptor` says which error a dead file gives: stale or gone.
   [[nodiscard]] Result<Attributes> attributes(InodeNumber number, bool by_descriptor);
   [[nodiscard]] Result<Attributes> set_attributes(InodeNumber number, const SetAttributes& set, bool by_descriptor);
+  /// Takes what the kernel tells of times that it keeps itself, when that need not be committed by itself: the times of a
+  /// file that is open for writing (`by_writer`) go with its bytes, by close(2) at the latest; of a change that the engine
+  /// has stamped too, both stamps are as good. False: it is to be set as any other attribute.
+  [[nodiscard]] bool note_kernel_times(InodeNumber number, meta::FileTime modified, meta::FileTime changed,
+                                       bool by_writer);
   [[nodiscard]] Result<core::Bytes> xattr(InodeNumber number, const std::string& name);
   [[nodiscard]] Result<> set_xattr(InodeNumber number, const std::string& name, core::ByteView value, XattrMode mode);
   [[nodiscard]] Result<> remove_xattr(InodeNumber number, const std::string& name);

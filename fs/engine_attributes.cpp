@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // stat(2) and what changes it: chmod, chown, truncate, utimensat.
+#include <cstdlib>
+
 #include "fs/engine_state.hpp"
 
 namespace ephfs::fs {
@@ -22,7 +24,25 @@ void set_times(const SetAttributes& set, meta::FileTime now, meta::InodeRecord& 
   record.changed = set.changed.value_or(now);
 }
 
+/// Two stamps of one change are apart by no more: the kernel takes its own when the engine has answered.
+constexpr std::int64_t kSameChangeNs = 100'000'000;
+
 }  // namespace
+
+bool Engine::note_kernel_times(InodeNumber number, meta::FileTime modified, meta::FileTime changed, bool by_writer) {
+  const auto inode = state_->inodes.find(number);
+  if (!inode || inode->is_gone(state_->clock.now())) return false;
+  const std::unique_lock lock(inode->mutex);
+  if (inode->removed) return false;
+  auto& record = inode->record;
+  if (!by_writer) return modified == record.modified && std::abs(changed.ns - record.changed.ns) <= kSameChangeNs;
+  if (modified == record.modified && changed == record.changed) return true;
+  record.modified = modified;
+  record.changed = changed;
+  inode->record_dirty = true;
+  mark_dirty(*state_, inode, 0);
+  return true;
+}
 
 Result<Attributes> Engine::attributes(InodeNumber number, bool by_descriptor) {
   EPHFS_TRY(const auto inode, live_inode(*state_, number, by_descriptor));

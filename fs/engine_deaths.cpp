@@ -68,7 +68,10 @@ Result<> remove_orphans(EngineState& state) {
       EPHFS_TRY(const auto record, state.catalog->inode(number));
       const bool is_remembered = record && state.options.proof_keep > Milliseconds{0};
       auto dead = is_remembered ? dead_file_of(*record, meta::DeathCause::removed, state.clock.now()) : std::nullopt;
-      if (dead) EPHFS_TRY_VOID(remember_file(*state.catalog, *std::move(dead), changes));
+      if (dead) {
+        EPHFS_TRY(dead->extents, state.catalog->extents(number));
+        remember_file(*std::move(dead), changes);
+      }
       changes.emplace_back(meta::DropInode{number});
     }
     EPHFS_TRY_VOID(state.catalog->commit(changes));

@@ -146,6 +146,7 @@ Result<std::shared_ptr<Inode>> make_inode(EngineState& state, InodeNumber parent
     edit.put_name(parent, name, record.number);
     EPHFS_TRY_VOID(edit.commit());
     made = state.inodes.adopt(std::move(record));
+    made->no_capability = true;  // it has no attribute yet
   }
   edit.announce();
   if (state.reaper) state.reaper->notify(made->deadline());
@@ -257,7 +258,7 @@ Result<> Engine::rewind(OpenDirectory& directory) {
   const core::Instant now = state_->clock.now();
   std::string after;
   for (bool more = true; more;) {
-    EPHFS_TRY(auto names, state_->catalog->names(directory.inode->number, after, kBatch));
+    EPHFS_TRY(auto names, state_->inodes.list(directory.inode->number, after, kBatch));
     more = names.size() == kBatch;
     if (more) after = names.back().name;
     for (auto& name : names) {

@@ -91,7 +91,9 @@ Result<> load_data(EngineState& state, Inode& inode) {
   EPHFS_TRY(auto key, unwrap_file_key(state, inode.record));
   std::vector<meta::ExtentRecord> extents;
   // An empty file has none, and nearly every file is empty when it is opened for the first time.
-  if (inode.record.size > 0) {
+  if (inode.extents_kept) {
+    extents = *std::exchange(inode.extents_kept, std::nullopt);
+  } else if (inode.record.size > 0) {
     EPHFS_TRY(extents, state.catalog->extents(inode.number));
   }
   inode.data = std::make_unique<FileData>(inode.record.file, std::move(key), ExtentMap(std::move(extents)));
@@ -222,6 +224,7 @@ void mark_dirty(EngineState& state, const std::shared_ptr<Inode>& inode, std::in
 void discard_data(EngineState& state, Inode& inode) {
   if (inode.data) state.dirty.bytes -= inode.data->dirty().bytes();
   inode.data.reset();
+  inode.extents_kept.reset();
   inode.record_dirty = false;
   unlist_if_clean(state, inode);
   note_garbage(state);

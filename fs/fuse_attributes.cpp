@@ -33,7 +33,7 @@ SetAttributes to_set(const struct stat& wanted, int to_set_flags, meta::FileTime
   return set;
 }
 
-/// What the kernel sends, unasked, to write back the times it kept of a file it has written to.
+/// What the kernel sends, unasked, to write back the times it kept of a file it has written to, renamed or unlinked.
 bool is_writeback_of_times(int flags) { return flags == (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_CTIME); }
 
 void on_setattr(fuse_req_t request, fuse_ino_t number, struct stat* wanted, int flags, fuse_file_info* info) {
@@ -42,9 +42,15 @@ void on_setattr(fuse_req_t request, fuse_ino_t number, struct stat* wanted, int 
     return;
   }
   Engine& engine = engine_of(request);
-  const meta::FileTime now{engine.clock().now().ms * 1'000'000};
-  const auto set = engine.set_attributes({number}, to_set(*wanted, flags, now), info != nullptr);
-  if (!set && is_gone(set.error()) && is_writeback_of_times(flags)) {
+  const bool by_descriptor = info != nullptr;
+  // utimensat(2) is the same by its flags, but never comes with a descriptor.
+  const bool writes_back = is_writeback_of_times(flags);
+  const bool is_noted = writes_back && engine.note_kernel_times({number}, from_timespec(wanted->st_mtim),
+                                                                from_timespec(wanted->st_ctim), by_descriptor);
+  const meta::FileTime now{engine.clock().file_time_ns()};
+  const auto set = is_noted ? engine.attributes({number}, by_descriptor)
+                            : engine.set_attributes({number}, to_set(*wanted, flags, now), by_descriptor);
+  if (!set && is_gone(set.error()) && writes_back) {
     // Nobody waits for the times of what is no more, and sync(2) must not fail for them.
     struct stat nothing {};
     nothing.st_ino = number;

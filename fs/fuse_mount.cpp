@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "fs/fuse_loop.hpp"
 #include "fs/fuse_notifier.hpp"
 #include "fs/fuse_request.hpp"
 
@@ -15,7 +16,7 @@ namespace {
 
 constexpr unsigned kRequestBytesMax = 1U << 20U;
 constexpr unsigned kBackgroundMax = 64;  // requests the kernel may have under way by itself: readahead, writeback
-constexpr unsigned kThreadsMax = 10;     // a request never waits for the network on its thread, so few are enough
+constexpr unsigned kThreads = 10;     // a request never waits for the network on its thread, so few are enough
 
 void on_init(void*, fuse_conn_info* connection) {
   const auto want_if_offered = [connection](unsigned capability) {
@@ -114,17 +115,11 @@ class LibfuseMount final : public FuseMount {
 
   core::Result<> serve() override {
     notifier_->start();
-    fuse_loop_config* config = fuse_loop_cfg_create();
-    fuse_loop_cfg_set_clone_fd(config, 1);
-    fuse_loop_cfg_set_max_threads(config, kThreadsMax);
-    const int status = fuse_session_loop_mt(session_, config);
-    fuse_loop_cfg_destroy(config);
+    const auto served = FuseLoop(session_).run(kThreads);
     context_.tasks.wait();
     notifier_->stop();
     unmount();
-    // A positive status is the number of a signal that ended the loop: an orderly end too.
-    if (status < 0) return core::fail_errno("serving the mount", -status);
-    return {};
+    return served;
   }
 
   void request_stop() override {

@@ -36,7 +36,7 @@ FuseNotifier::~FuseNotifier() {
 }
 
 void FuseNotifier::start() {
-  for (auto& wake : wakes_) threads_.emplace_back([this, &wake] { run_deadlines(wake); });
+  for (core::Instant& wakes_at : wakes_at_) threads_.emplace_back([this, &wakes_at] { run_deadlines(wakes_at); });
   threads_.emplace_back([this] { run_notices(); });
 }
 
@@ -71,8 +71,7 @@ void FuseNotifier::watch(InodeNumber number, Deadline deadline, bool is_written)
     const core::Instant now = clock_.now();
     while (watched.step < kLastDrop && deadline.passed(now + kDrops[watched.step])) ++watched.step;
     schedule(number, watched);
-    // Most opens need no thread: one wakes early enough anyway.
-    if (std::ranges::any_of(wakes_, [&](core::Instant wake) { return wake <= watched.due; })) return;
+    if (is_awaited(watched.due)) return;  // nearly always
   }
   deadlines_changed_.notify_one();
 }
@@ -94,6 +93,10 @@ void FuseNotifier::forget_watched(InodeNumber number) {
   ledger_.remove(known->second.place);
   by_due_.erase({known->second.due, number});
   watched_.erase(known);
+}
+
+bool FuseNotifier::is_awaited(core::Instant due) const {
+  return std::ranges::any_of(wakes_at_, [due](core::Instant at) { return at <= due; });
 }
 
 void FuseNotifier::schedule(InodeNumber number, Watched& watched) {
@@ -148,26 +151,34 @@ std::optional<FuseNotifier::Due> FuseNotifier::take_due(core::Instant now) {
   return std::nullopt;
 }
 
-void FuseNotifier::run_deadlines(core::Instant& wake) {
+void FuseNotifier::run_deadlines(core::Instant& wakes_at) {
   ask_for_punctuality();
+  // Between short-lived descriptors nothing is watched for moments. A thread stays half asleep for one nap after the last,
+  // so that it need not be woken by each.
+  bool was_watching = false;
   std::unique_lock lock(mutex_);
   while (!stopping_) {
     const core::Instant now = clock_.now();
     if (const auto due = take_due(now)) {
-      // The other thread may have slept past this one: there may be more than one can do.
-      if (!by_due_.empty() && by_due_.begin()->first <= now) deadlines_changed_.notify_one();
+      // There may be more than one thread can do, and this one may be held up now.
+      if (!by_due_.empty() && !is_awaited(by_due_.begin()->first)) deadlines_changed_.notify_one();
       lock.unlock();
       send({due->number, {}});
       lock.lock();
       if (due->place) ledger_.remove(*due->place);
-    } else if (by_due_.empty()) {
-      deadlines_changed_.wait(lock);
-    } else {
-      const Milliseconds nap = std::clamp(by_due_.begin()->first - now, Milliseconds{0}, kNapMax);
-      wake = now + nap;
-      deadlines_changed_.wait_for(lock, nap);
-      wake = kAwake;
+      continue;
     }
+    const bool is_watching = !by_due_.empty();
+    if (is_watching || was_watching) {
+      const Milliseconds left = is_watching ? by_due_.begin()->first - now : kNapMax;
+      const Milliseconds nap = std::clamp(left, Milliseconds{0}, kNapMax);
+      wakes_at = now + nap;
+      deadlines_changed_.wait_for(lock, nap);
+    } else {
+      deadlines_changed_.wait(lock);
+    }
+    wakes_at = kNotAsleep;
+    was_watching = is_watching;
   }
 }
 

@@ -57,8 +57,8 @@ class FuseNotifier final : public KernelCache {
     core::Instant due{};   // when the step's time comes
     PageLedger::Place place = 0;
   };
-  /// `wake` is this thread's of wakes_.
-  void run_deadlines(core::Instant& wake);
+  /// `wakes_at` is this thread's among wakes_at_.
+  void run_deadlines(core::Instant& wakes_at);
   void run_notices();
   void send(const Notice& notice) const;
   // Lock held.
@@ -68,6 +68,8 @@ class FuseNotifier final : public KernelCache {
     InodeNumber number;
     std::optional<PageLedger::Place> place;  // the last time: to be given up when its pages have gone
   };
+  /// Whether a thread wakes by then without being told.
+  [[nodiscard]] bool is_awaited(core::Instant due) const;
   /// The next inode whose pages are to be dropped now, with its plan moved on; none when nothing is due.
   [[nodiscard]] std::optional<Due> take_due(core::Instant now);
 
@@ -81,9 +83,9 @@ class FuseNotifier final : public KernelCache {
   std::set<std::pair<core::Instant, InodeNumber>> by_due_;
   std::unordered_map<InodeNumber, Watched> watched_;
   static constexpr std::size_t kDeadlineThreads = 2;
-  static constexpr core::Instant kAwake{std::numeric_limits<std::int64_t>::max()};  // or asleep for good
-  /// When each thread that sleeps for a deadline looks again.
-  std::array<core::Instant, kDeadlineThreads> wakes_{kAwake, kAwake};
+  static constexpr core::Instant kNotAsleep{std::numeric_limits<std::int64_t>::max()};
+  /// When each thread that waits for deadlines will wake by itself; kNotAsleep for one that is busy or waits to be told.
+  std::array<core::Instant, kDeadlineThreads> wakes_at_{kNotAsleep, kNotAsleep};
   std::vector<std::thread> threads_;
 };
 

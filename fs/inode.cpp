@@ -83,7 +83,26 @@ Result<std::shared_ptr<Inode>> InodeTable::get(InodeNumber number) {
 }
 
 Result<std::shared_ptr<Inode>> InodeTable::lookup(InodeNumber parent, const std::string& name) {
-  return load([&] { return catalog_.lookup(parent, name); });
+  if (const auto known = names_.find(parent, name)) {
+    if (*known == NameCache::kAbsent) return core::fail(core::Error::not_found);
+    return get(*known);
+  }
+  const std::uint64_t version = names_.version();
+  auto inode = load([&] { return catalog_.lookup(parent, name); });
+  if (inode) {
+    names_.learn(parent, name, (*inode)->number, version);
+  } else if (inode.error().code == core::Error::not_found) {
+    names_.learn(parent, name, NameCache::kAbsent, version);
+  }
+  return inode;
+}
+
+Result<std::vector<meta::NameRecord>> InodeTable::list(InodeNumber parent, const std::string& after,
+                                                       std::size_t limit) {
+  const std::uint64_t version = names_.version();
+  EPHFS_TRY(auto names, catalog_.names(parent, after, limit));
+  names_.learn(parent, names, version);
+  return names;
 }
 
 std::shared_ptr<Inode> InodeTable::adopt(meta::InodeRecord record) {

@@ -13,6 +13,7 @@
 #include "core/clock.hpp"
 #include "core/keyring.hpp"
 #include "fs/file_data.hpp"
+#include "fs/name_cache.hpp"
 #include "meta/catalog.hpp"
 
 namespace ephfs::fs {
@@ -34,6 +35,8 @@ class Inode {
   bool record_dirty = false;     // times or size differ from the catalog's row
   bool removed = false;          // the row is gone: died, or unlinked and closed
   std::unique_ptr<FileData> data;  // regular files, once first needed
+  /// All extents, where there are few, of a file whose `data` was let go of; none: the catalog knows.
+  std::optional<std::vector<meta::ExtentRecord>> extents_kept;
 
   /// The record's deadline, for checks without the lock.
   [[nodiscard]] Deadline deadline() const { return Deadline::from_raw(deadline_.load(std::memory_order_acquire)); }
@@ -66,6 +69,11 @@ class InodeTable {
   [[nodiscard]] Result<std::shared_ptr<Inode>> get(InodeNumber number);
   /// The inode a name leads to; not_found when there is no such name.
   [[nodiscard]] Result<std::shared_ptr<Inode>> lookup(InodeNumber parent, const std::string& name);
+  /// Names of a directory in byte order after `after`, at most `limit`; they are known from then on.
+  [[nodiscard]] Result<std::vector<meta::NameRecord>> list(InodeNumber parent, const std::string& after,
+                                                           std::size_t limit);
+  /// A commit that may have changed names has succeeded. Called before anybody is told of it.
+  void names_changed(const meta::Changes& changes) { names_.committed(changes); }
   /// The object for an inode just made.
   [[nodiscard]] std::shared_ptr<Inode> adopt(meta::InodeRecord record);
   [[nodiscard]] std::shared_ptr<Inode> find(InodeNumber number) const;
@@ -98,6 +106,7 @@ class InodeTable {
 
   const meta::Catalog& catalog_;
   const std::size_t kept_max_;
+  NameCache names_;
   mutable std::mutex mutex_;
   std::unordered_map<InodeNumber, std::shared_ptr<Inode>> inodes_;
   std::unordered_map<InodeNumber, Remembered> remembered_;  // none of them in inodes_

@@ -7,7 +7,6 @@
 namespace ephfs::fs {
 namespace {
 
-constexpr std::int64_t kNanosecondsPerMillisecond = 1'000'000;
 constexpr Milliseconds kBelievedMax{std::chrono::hours(24)};
 /// The kernel counts from when it has the answer, in ticks of its own, and a busy machine delivers answers
 /// late: what it believes ends this long before the deadline. From then on it asks.
@@ -36,7 +35,7 @@ core::Bytes wrapping_context(const meta::InodeRecord& record) {
 }  // namespace
 
 meta::FileTime file_time_now(const core::Clock& clock) {
-  return {clock.now().ms * kNanosecondsPerMillisecond};
+  return {clock.file_time_ns()};
 }
 
 Result<> check_alive(const EngineState& state, const Inode& inode, bool by_descriptor) {

@@ -55,13 +55,18 @@ void TreeEdit::unlink(const std::shared_ptr<Inode>& inode) {
   record.changed = file_time_now(state_.clock);
 }
 
-void TreeEdit::note_death(const meta::InodeRecord& record, meta::DeathCause cause) {
+void TreeEdit::note_death(const meta::InodeRecord& record, const Inode* inode, meta::DeathCause cause) {
   if (state_.options.proof_keep <= Milliseconds{0}) return;
-  if (auto dead = dead_file_of(record, cause, state_.clock.now())) dead_.push_back(*std::move(dead));
+  auto dead = dead_file_of(record, cause, state_.clock.now());
+  if (!dead) return;
+  auto& noted = dead_.emplace_back(Dead{*std::move(dead), false});
+  if (inode == nullptr || (!inode->data && !inode->extents_kept)) return;
+  noted.record.extents = inode->data ? inode->data->extents().all() : *inode->extents_kept;
+  noted.extents_known = true;
 }
 
 void TreeEdit::remove(const std::shared_ptr<Inode>& inode) {
-  note_death(inode->record, meta::DeathCause::removed);
+  note_death(inode->record, inode.get(), meta::DeathCause::removed);
   drops_.emplace_back(meta::DropInode{inode->number});
   removed_.push_back(inode);
 }
@@ -74,14 +79,14 @@ Result<bool> TreeEdit::bury(InodeNumber number, core::Instant now) {
   if (const auto inode = state_.inodes.find(number)) {
     const std::unique_lock lock(inode->mutex);
     if (!inode->record.deadline.passed(now)) return false;
-    note_death(inode->record, meta::DeathCause::expired);
+    note_death(inode->record, inode.get(), meta::DeathCause::expired);
     if (!inode->removed) {
       inode->removed = true;
       discard_data(state_, *inode);
     }
   } else {
     EPHFS_TRY(const auto record, state_.catalog->inode(number));
-    if (record) note_death(*record, meta::DeathCause::expired);
+    if (record) note_death(*record, nullptr, meta::DeathCause::expired);
   }
   for (const auto& [parent, name] : names) drop_name(parent, name);
   drops_.emplace_back(meta::DropInode{number});
@@ -94,10 +99,16 @@ Result<> TreeEdit::commit() {
   changes.reserve(changes.size() + edited_.size() + names_.size() + drops_.size());
   for (const auto& edited : edited_) changes.emplace_back(meta::PutInode{edited.record});
   std::move(names_.begin(), names_.end(), std::back_inserter(changes));
-  for (auto& dead : dead_) EPHFS_TRY_VOID(remember_file(*state_.catalog, std::move(dead), changes));
+  for (auto& dead : dead_) {
+    if (!dead.extents_known) {
+      EPHFS_TRY(dead.record.extents, state_.catalog->extents(dead.record.number));
+    }
+    remember_file(std::move(dead.record), changes);
+  }
   std::move(drops_.begin(), drops_.end(), std::back_inserter(changes));
   if (changes.empty()) return {};
   EPHFS_TRY_VOID(state_.catalog->commit(changes));
+  state_.inodes.names_changed(changes);
   if (!drops_.empty()) state_.scrubber->notify();
   for (auto& [inode, record] : edited_) {
     if (record.links == 0) unlinked_.push_back(inode->number);

@@ -60,7 +60,13 @@ class TreeEdit {
     std::vector<std::pair<InodeNumber, std::string>> names;
   };
 
-  void note_death(const meta::InodeRecord& record, meta::DeathCause cause);
+  struct Dead {
+    meta::DeadFileRecord record;
+    bool extents_known = false;  // else they are the catalog's
+  };
+
+  /// `inode` is its object, locked, or null for one that is not in memory.
+  void note_death(const meta::InodeRecord& record, const Inode* inode, meta::DeathCause cause);
 
   EngineState& state_;
   std::vector<Edited> edited_;
@@ -69,7 +75,7 @@ class TreeEdit {
   std::vector<InodeNumber> unlinked_;  // by the commit: nobody should be given them any more
   meta::Changes records_;  // committed first: names lead to inodes that are there
   meta::Changes names_;
-  std::vector<meta::DeadFileRecord> dead_;
+  std::vector<Dead> dead_;
   meta::Changes drops_;  // last: no name leads to what is dropped
 };
 

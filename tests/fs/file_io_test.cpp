@@ -325,6 +325,85 @@ TEST_F(FileIoTest, DirtyBytesAreFlushedByAge) {
   EXPECT_EQ(volume.disk->staged_bytes, 1000U);
 }
 
+TEST_F(FileIoTest, AWritersTimesAreCommittedWithHisBytes) {
+  int commits = 0;
+  volume.fail_commit = [&commits] { return ++commits < 0; };
+  const File file = volume.create("file");
+  const InodeNumber number = file->inode->number;
+  commits = 0;
+  ASSERT_TRUE(volume.engine().try_write(*file, 0, filled(1000, 1)));
+  const meta::FileTime written{1'800'000'000'123'456'789};
+  EXPECT_TRUE(volume.engine().note_kernel_times(number, written, written, true));
+  EXPECT_EQ(commits, 0);
+  ASSERT_TRUE(volume.engine().try_flush(*file));
+  EXPECT_EQ(commits, 1);
+  // Times alone: pages were written back before.
+  const meta::FileTime later{written.ns + 1};
+  EXPECT_TRUE(volume.engine().note_kernel_times(number, later, later, true));
+  ASSERT_TRUE(volume.engine().try_flush(*file));
+  EXPECT_EQ(commits, 2);
+  volume.crash();
+  const auto attributes = volume.engine().attributes(number, false);
+  ASSERT_TRUE(attributes);
+  EXPECT_EQ(attributes->modified, later);
+  EXPECT_EQ(attributes->changed, later);
+}
+
+TEST_F(FileIoTest, AReadersCloseCommitsNothing) {
+  const File file = volume.create("file");
+  ASSERT_TRUE(volume.engine().try_write(*file, 0, filled(1000, 1)));
+  ASSERT_TRUE(volume.engine().try_flush(*file));
+  const File reader = volume.open_file(file->inode->number, O_RDONLY);
+  volume.engine().release(file);
+  ASSERT_TRUE(volume.content(reader)) << "which makes its access time newer";
+  volume.fail_commit = [] { return true; };
+  EXPECT_TRUE(volume.engine().try_flush(*reader));
+}
+
+TEST_F(FileIoTest, TimesThatSomebodySetsAreNotLeftForLater) {
+  const File file = volume.create("file");
+  const InodeNumber number = file->inode->number;
+  const auto before = volume.engine().attributes(number, false);
+  ASSERT_TRUE(before);
+  const auto noted = [&](std::int64_t modified_by, std::int64_t changed_by) {
+    return volume.engine().note_kernel_times(number, {before->modified.ns + modified_by},
+                                             {before->changed.ns + changed_by}, false);
+  };
+  EXPECT_FALSE(noted(1, 0)) << "another time of modification";
+  EXPECT_FALSE(noted(0, 1'000'000'000)) << "another change";
+  EXPECT_TRUE(noted(0, 4'000'000)) << "the kernel's own stamp of a change that the engine has stamped";
+  const auto after = volume.engine().attributes(number, false);
+  ASSERT_TRUE(after);
+  EXPECT_EQ(after->changed, before->changed);
+}
+
+TEST_F(FileIoTest, ADeadFilesExtentsAreThoseItHadLast) {
+  const auto die = [this](const std::string& name, std::uint64_t written_again) {
+    const File file = volume.create(name);
+    const auto id = file->inode->record.file;
+    const InodeNumber number = file->inode->number;
+    EXPECT_TRUE(volume.engine().try_write(*file, 0, filled(1000, 1)));
+    EXPECT_TRUE(volume.engine().try_flush(*file));
+    volume.engine().release(file);
+    if (written_again > 0) {
+      const File again = volume.open_file(number);
+      EXPECT_TRUE(volume.engine().try_write(*again, 500, filled(written_again, 2)));
+      EXPECT_TRUE(volume.engine().try_flush(*again));
+      volume.engine().release(again);
+    }
+    const auto extents = volume.catalog->extents(number);
+    EXPECT_TRUE(extents && !extents->empty());
+    EXPECT_TRUE(volume.engine().unlink(core::kRootInode, name));
+    const auto dead = volume.catalog->dead_file(id);
+    EXPECT_TRUE(dead && dead->has_value());
+    if (!extents || !dead || !dead->has_value()) return;
+    EXPECT_EQ((*dead)->extents, *extents) << name;
+  };
+  die("closed once", 0);
+  die("opened again", 100);
+  die("grown", 5000);
+}
+
 TEST_F(FileIoTest, AFlushThatFailsIsTriedAgainAndLoggedOnce) {
   volume.start();
   const File file = volume.create("file");

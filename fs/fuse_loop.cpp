@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/fuse_loop.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <poll.h>
+
+#include <linux/fuse.h>
+
+namespace ephfs::fs {
+namespace {
+
+/// Reads and writes of more are handed on.
+constexpr std::uint32_t kShortBytesMax = 16U << 10U;
+
+enum class Effort : std::uint8_t {
+  none,   // less than it costs to look whether more requests wait
+  little,
+  much,
+};
+
+Effort effort_of(const fuse_buf& request) {
+  fuse_in_header header{};
+  if (request.size < sizeof header) return Effort::none;
+  std::memcpy(&header, request.mem, sizeof header);
+  switch (header.opcode) {
+    case FUSE_FORGET:
+    case FUSE_BATCH_FORGET:
+    case FUSE_INTERRUPT:
+    case FUSE_RELEASE:
+    case FUSE_RELEASEDIR: return Effort::none;
+    case FUSE_READ: {
+      fuse_read_in read{};
+      if (request.size < sizeof header + sizeof read) return Effort::little;
+      std::memcpy(&read, static_cast<const char*>(request.mem) + sizeof header, sizeof read);
+      return read.size > kShortBytesMax ? Effort::much : Effort::little;
+    }
+    case FUSE_WRITE: return request.size > kShortBytesMax ? Effort::much : Effort::little;
+    case FUSE_READDIR:
+    case FUSE_READDIRPLUS:
+    case FUSE_FALLOCATE:
+    case FUSE_FSYNCDIR: return Effort::much;
+    default: return Effort::little;
+  }
+}
+
+}  // namespace
+
+core::Result<> FuseLoop::run(unsigned threads) {
+  std::vector<std::thread> others;
+  for (std::uint64_t i = 1; i < threads; ++i) others.emplace_back([this, i] { work(i); });
+  work(0);
+  for (auto& thread : others) thread.join();
+  if (status_ < 0) return core::fail_errno("serving the mount", -status_);
+  return {};
+}
+
+void FuseLoop::work(std::uint64_t me) {
+  fuse_buf request{};
+  while (lead(me)) {
+    const int got = fuse_session_receive_buf(session_, &request);
+    if (got == -EINTR || got == -EAGAIN) continue;
+    if (got <= 0) {
+      end(got);
+      break;
+    }
+    const Effort effort = effort_of(request);
+    begin_work(me, effort == Effort::much || (effort == Effort::little && more_waits()));
+    fuse_session_process_buf(session_, &request);
+    // No longer the leader's to say when the lead was handed on, or taken.
+    std::uint64_t word = lead_;
+    if (Lead::leader(word) == me) (void)lead_.compare_exchange_strong(word, Lead::next(word, me, false));
+  }
+  std::free(request.mem);
+}
+
+bool FuseLoop::lead(std::uint64_t me) {
+  if (Lead::leader(lead_) == me) return true;
+  std::unique_lock lock(mutex_);
+  while (!ending_) {
+    std::uint64_t word = lead_;
+    if (Lead::leader(word) == Lead::kNobody) {
+      lead_ = Lead::next(word, me, false);
+      return true;
+    }
+    if (has_requests_ && !has_lookout_) {
+      if (look_out(lock, me)) return true;
+    } else {
+      ++waiting_;
+      lead_free_.wait(lock);
+      --waiting_;
+    }
+  }
+  return false;
+}
+
+bool FuseLoop::look_out(std::unique_lock<std::mutex>& lock, std::uint64_t me) {
+  has_lookout_ = true;
+  std::uint64_t before = lead_;
+  const bool was_told = look_.wait_for(lock, kLook) == std::cv_status::no_timeout;
+  has_lookout_ = false;
+  if (was_told || ending_ || lead_ != before) return false;
+  if (!Lead::is_at_work(before)) {
+    has_requests_ = false;
+    return false;
+  }
+  if (!lead_.compare_exchange_strong(before, Lead::next(before, me, false))) return false;
+  // Somebody else looks after this one.
+  lead_free_.notify_one();
+  return true;
+}
+
+void FuseLoop::begin_work(std::uint64_t me, bool hands_on) {
+  // Nobody but this thread changes the word while it waits for a request.
+  const std::uint64_t word = lead_;
+  if (!hands_on) {
+    lead_ = Lead::next(word, me, true);
+    if (has_requests_.exchange(true)) return;
+    const std::lock_guard lock(mutex_);
+    lead_free_.notify_one();
+    return;
+  }
+  const std::lock_guard lock(mutex_);
+  lead_ = Lead::next(word, Lead::kNobody, false);
+  (waiting_ > 0 ? lead_free_ : look_).notify_one();
+}
+
+bool FuseLoop::more_waits() const {
+  pollfd connection{fuse_session_fd(session_), POLLIN, 0};
+  return ::poll(&connection, 1, 0) > 0;
+}
+
+void FuseLoop::end(int status) {
+  const std::lock_guard lock(mutex_);
+  ending_ = true;
+  status_ = std::min(status_, status);
+  lead_ = Lead::next(lead_, Lead::kNobody, false);
+  lead_free_.notify_all();
+  look_.notify_all();
+}
+
+}  // namespace ephfs::fs
