@@ -80,8 +80,8 @@ awaitable<Result<>> settle_stripes(EngineState& state, std::shared_ptr<Inode> in
   }
 }
 
-/// Lets a closed file's key and extent map go, when nothing of them is needed any more. Where the map is short it is kept as
-/// rows: a file that is opened again, or dies, has not to ask the catalog for it.
+/// Lets a closed file's key and extent map go, when nothing of them is needed any more. Where the map is
+/// short it is kept as rows: a file that is opened again, or dies, has not to ask the catalog for it.
 void unload(Inode& inode) {
   constexpr std::size_t kExtentsKeptMax = 2;
   if (inode.handles > 0 || !inode.data || !inode.data->dirty().empty()) return;
@@ -148,7 +148,8 @@ Result<> Engine::try_flush(OpenFile& file) {
   // To close what has died is no failure: there is nothing left to save.
   if (inode->is_gone(state_->clock.confirmed_now())) return {};
   const std::unique_lock lock(inode->mutex);
-  // A reader's access time waits for the last descriptor to be closed; a writer's times are part of what he wrote.
+  // A reader's access time waits for the last descriptor to be closed; a writer's times are part of what he
+  // wrote.
   const bool owes_times = inode->record_dirty && (file.flags & O_ACCMODE) != O_RDONLY;
   if (!owes_times && (!inode->data || inode->data->dirty().empty())) return {};
   return flush_inode(*state_, inode);

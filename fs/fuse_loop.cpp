@@ -6,9 +6,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <poll.h>
 
 #include <linux/fuse.h>
+#include <poll.h>
 
 namespace ephfs::fs {
 namespace {
@@ -17,7 +17,7 @@ namespace {
 constexpr std::uint32_t kShortBytesMax = 16U << 10U;
 
 enum class Effort : std::uint8_t {
-  none,   // less than it costs to look whether more requests wait
+  none,  // less than it costs to look whether more requests wait
   little,
   much,
 };
@@ -31,19 +31,23 @@ Effort effort_of(const fuse_buf& request) {
     case FUSE_BATCH_FORGET:
     case FUSE_INTERRUPT:
     case FUSE_RELEASE:
-    case FUSE_RELEASEDIR: return Effort::none;
+    case FUSE_RELEASEDIR:
+      return Effort::none;
     case FUSE_READ: {
       fuse_read_in read{};
       if (request.size < sizeof header + sizeof read) return Effort::little;
       std::memcpy(&read, static_cast<const char*>(request.mem) + sizeof header, sizeof read);
       return read.size > kShortBytesMax ? Effort::much : Effort::little;
     }
-    case FUSE_WRITE: return request.size > kShortBytesMax ? Effort::much : Effort::little;
+    case FUSE_WRITE:
+      return request.size > kShortBytesMax ? Effort::much : Effort::little;
     case FUSE_READDIR:
     case FUSE_READDIRPLUS:
     case FUSE_FALLOCATE:
-    case FUSE_FSYNCDIR: return Effort::much;
-    default: return Effort::little;
+    case FUSE_FSYNCDIR:
+      return Effort::much;
+    default:
+      return Effort::little;
   }
 }
 

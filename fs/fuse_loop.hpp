@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Threads that read the kernel's requests and answer them. One of them leads: it alone waits for requests, and answers a
-// short one itself before it waits for the next, so that a program that asks one thing after another is served by one
-// thread, which is awake and has everything at hand. The kernel would else wake its readers in turn.
+// Threads that read the kernel's requests and answer them. One of them leads: it alone waits for requests,
+// and answers a short one itself before it waits for the next, so that a program that asks one thing after
+// another is served by one thread, which is awake and has everything at hand. The kernel would else wake its
+// readers in turn.
 //
-// The leader hands the lead on before it answers when that may take long (many bytes) or when more requests wait
-// already. A short request can turn out long, too: on a lock, or on a disk. So while there are requests one of the
-// others looks every kLook whether the leader is stuck in one, and then takes the lead from it: nobody waits longer for
-// somebody else's request.
+// The leader hands the lead on before it answers when that may take long (many bytes) or when more requests
+// wait already. A short request can turn out long, too: on a lock, or on a disk. So while there are requests
+// one of the others looks every kLook whether the leader is stuck in one, and then takes the lead from it:
+// nobody waits longer for somebody else's request.
 #pragma once
 
 #include <atomic>
@@ -26,13 +27,13 @@ class FuseLoop {
   /// `session` is mounted and outlives the loop.
   explicit FuseLoop(fuse_session* session) : session_(session) {}
 
-  /// Serves with this thread and `threads` - 1 more, until the file system is unmounted or its connection ends. A
-  /// failure of reading requests otherwise. Once.
+  /// Serves with this thread and `threads` - 1 more, until the file system is unmounted or its connection
+  /// ends. A failure of reading requests otherwise. Once.
   [[nodiscard]] core::Result<> run(unsigned threads);
 
  private:
-  /// Who leads and what it does, in one word: the leader's number, whether it is at work on a request, and a count that
-  /// makes each moment differ from all others.
+  /// Who leads and what it does, in one word: the leader's number, whether it is at work on a request, and a
+  /// count that makes each moment differ from all others.
   struct Lead {
     static constexpr std::uint64_t kNobody = 0xff;
     static constexpr std::uint64_t kAtWork = 0x100;
@@ -56,10 +57,10 @@ class FuseLoop {
 
   fuse_session* session_;
   std::atomic<std::uint64_t> lead_{Lead::kNobody};  // given to somebody by nobody only with the lock held
-  std::atomic<bool> has_requests_{false};           // since the last look; turned on by the leader, off by the lookout
-  std::mutex mutex_;                                // guards what follows
+  std::atomic<bool> has_requests_{false};  // since the last look; turned on by the leader, off by the lookout
+  std::mutex mutex_;                       // guards what follows
   std::condition_variable lead_free_, look_;
-  unsigned waiting_ = 0;     // for lead_free_
+  unsigned waiting_ = 0;  // for lead_free_
   bool has_lookout_ = false;
   bool ending_ = false;
   int status_ = 0;

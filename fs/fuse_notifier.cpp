@@ -36,7 +36,8 @@ FuseNotifier::~FuseNotifier() {
 }
 
 void FuseNotifier::start() {
-  for (core::Instant& wakes_at : wakes_at_) threads_.emplace_back([this, &wakes_at] { run_deadlines(wakes_at); });
+  for (core::Instant& wakes_at : wakes_at_)
+    threads_.emplace_back([this, &wakes_at] { run_deadlines(wakes_at); });
   threads_.emplace_back([this] { run_notices(); });
 }
 
@@ -153,8 +154,8 @@ std::optional<FuseNotifier::Due> FuseNotifier::take_due(core::Instant now) {
 
 void FuseNotifier::run_deadlines(core::Instant& wakes_at) {
   ask_for_punctuality();
-  // Between short-lived descriptors nothing is watched for moments. A thread stays half asleep for one nap after the last,
-  // so that it need not be woken by each.
+  // Between short-lived descriptors nothing is watched for moments. A thread stays half asleep for one nap
+  // after the last, so that it need not be woken by each.
   bool was_watching = false;
   std::unique_lock lock(mutex_);
   while (!stopping_) {

@@ -84,7 +84,8 @@ class FuseNotifier final : public KernelCache {
   std::unordered_map<InodeNumber, Watched> watched_;
   static constexpr std::size_t kDeadlineThreads = 2;
   static constexpr core::Instant kNotAsleep{std::numeric_limits<std::int64_t>::max()};
-  /// When each thread that waits for deadlines will wake by itself; kNotAsleep for one that is busy or waits to be told.
+  /// When each thread that waits for deadlines will wake by itself; kNotAsleep for one that is busy or waits
+  /// to be told.
   std::array<core::Instant, kDeadlineThreads> wakes_at_{kNotAsleep, kNotAsleep};
   std::vector<std::thread> threads_;
 };

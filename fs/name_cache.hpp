@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which inode a name leads to, or that it leads to none, as the catalog has it: between the question whether a name is
-// there and the call that makes, moves or removes it the catalog need not be asked again. Of bounded size; what was not
-// used for long is forgotten. Thread-safe.
+// Which inode a name leads to, or that it leads to none, as the catalog has it: between the question whether
+// a name is there and the call that makes, moves or removes it the catalog need not be asked again. Of
+// bounded size; what was not used for long is forgotten. Thread-safe.
 //
-// Every commit that changes names is told of before whoever made it returns. What was read before that must not be learnt
-// after it, so a reader takes the version first and hands it in with what he read.
+// Every commit that changes names is told of before whoever made it returns. What was read before that must
+// not be learnt after it, so a reader takes the version first and hands it in with what he read.
 #pragma once
 
 #include <mutex>

@@ -8,13 +8,12 @@
 #include <set>
 #include <string>
 
+#include <gtest/gtest.h>
 #include <linux/fuse.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
-
-#include <gtest/gtest.h>
 
 namespace ephfs::fs::testing {
 namespace {
@@ -28,7 +27,9 @@ ssize_t receive(int fd, void* room, std::size_t size, void*) {
   errno = ENODEV;  // what the kernel says when the file system was unmounted
   return -1;
 }
-ssize_t send(int fd, iovec* parts, int count, void*) { return ::writev(fd, parts, count); }
+ssize_t send(int fd, iovec* parts, int count, void*) {
+  return ::writev(fd, parts, count);
+}
 
 /// What a request about this inode waits for.
 struct Gate {
@@ -44,7 +45,9 @@ void on_getattr(fuse_req_t request, fuse_ino_t number, fuse_file_info*) {
   }
   fuse_reply_err(request, EACCES);
 }
-void on_read(fuse_req_t request, fuse_ino_t, std::size_t, off_t, fuse_file_info*) { fuse_reply_err(request, EIO); }
+void on_read(fuse_req_t request, fuse_ino_t, std::size_t, off_t, fuse_file_info*) {
+  fuse_reply_err(request, EIO);
+}
 
 class FuseLoopTest : public ::testing::Test {
  protected:
@@ -93,7 +96,8 @@ class FuseLoopTest : public ::testing::Test {
     pollfd one{kernel_, POLLIN, 0};
     EXPECT_EQ(::poll(&one, 1, kPatienceMs), 1) << "nobody answers";
     std::array<char, 4096> room{};
-    if (one.revents != 0 && ::read(kernel_, room.data(), room.size()) > 0) std::memcpy(&header, room.data(), sizeof header);
+    if (one.revents != 0 && ::read(kernel_, room.data(), room.size()) > 0)
+      std::memcpy(&header, room.data(), sizeof header);
     return header;
   }
 

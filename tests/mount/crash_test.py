@@ -4,10 +4,12 @@ import os
 import random
 import subprocess
 import sys
+import time
 import unittest
 
 from ephfs_processes import EphfsTest
 
+CLOCK_REALTIME_COARSE = 5  # linux/time.h; the time of the last tick
 MOMENTS = int(os.environ.get("EPHFS_CRASHES", "50"))
 
 # Copies files until the mount fails under it, naming each one only after close() has returned.
@@ -64,6 +66,27 @@ class KilledDaemon(EphfsTest):
             for name in found - set(closed):
                 # Not closed when the daemon died, or about to be removed: it may be there, and may be removed.
                 os.unlink(volume.path(name))
+
+    def test_times_survive(self):
+        volume = self.volume("ttl=1d")
+        written, touched, renamed = (volume.path(name) for name in ("written", "touched", "renamed"))
+        with open(written, "wb") as out:
+            # In a later tick than the file was made in: the kernel has its times to tell when it is closed.
+            made = time.clock_gettime_ns(CLOCK_REALTIME_COARSE)
+            while time.clock_gettime_ns(CLOCK_REALTIME_COARSE) == made:
+                pass
+            out.write(b"content")
+        with open(touched, "wb"):
+            pass
+        subprocess.run(["touch", "-m", "-d", "2020-01-02 03:04:05.678901234", touched], check=True)
+        with open(volume.path("before"), "wb") as out:
+            out.write(b"content")
+        os.rename(volume.path("before"), renamed)
+        modified = {path: os.stat(path).st_mtime_ns for path in (written, touched, renamed)}
+        volume.kill_daemon()
+        volume.detach()
+        volume.mount()
+        self.assertEqual({path: os.stat(path).st_mtime_ns for path in modified}, modified)
 
     @staticmethod
     def note(line, closed, doubtful):
