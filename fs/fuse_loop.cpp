@@ -109,6 +109,8 @@ bool FuseLoop::look_out(std::unique_lock<std::mutex>& lock, std::uint64_t me) {
   if (was_told || ending_ || lead_ != before) return false;
   if (!Lead::is_at_work(before)) {
     has_requests_ = false;
+    // The leader may have begun just now, and seen that somebody looks out.
+    if (lead_ != before) has_requests_ = true;
     return false;
   }
   if (!lead_.compare_exchange_strong(before, Lead::next(before, me, false))) return false;
