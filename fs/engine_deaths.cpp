@@ -46,13 +46,14 @@ Result<std::size_t> reap(EngineState& state, core::Instant now, std::size_t limi
   std::size_t reaped = 0;
   {
     const std::lock_guard names(state.namespace_mutex);
-    EPHFS_TRY(const auto expired, state.catalog->expired(now, limit));
-    for (const InodeNumber number : expired) {
-      EPHFS_TRY(const bool died, edit.bury(number, now));
+    EPHFS_TRY(auto expired, state.catalog->expired_inodes(now, limit));
+    reaped = expired.size();
+    for (auto& dead : expired) {
+      const InodeNumber number = dead.record.number;
+      EPHFS_TRY(const bool died, edit.bury(std::move(dead), now));
       if (!died) EPHFS_TRY_VOID(write_record(state, number));
     }
     EPHFS_TRY_VOID(edit.commit());
-    reaped = expired.size();
   }
   edit.announce();
   return reaped;

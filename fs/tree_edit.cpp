@@ -59,10 +59,10 @@ void TreeEdit::note_death(const meta::InodeRecord& record, const Inode* inode, m
   if (state_.options.proof_keep <= Milliseconds{0}) return;
   auto dead = dead_file_of(record, cause, state_.clock.now());
   if (!dead) return;
-  auto& noted = dead_.emplace_back(Dead{*std::move(dead), false});
+  auto& noted = dead_.emplace_back(Dead{*std::move(dead)});
   if (inode == nullptr || (!inode->data && !inode->extents_kept)) return;
   noted.record.extents = inode->data ? inode->data->extents().all() : *inode->extents_kept;
-  noted.extents_known = true;
+  noted.has_extents = true;
 }
 
 void TreeEdit::remove(const std::shared_ptr<Inode>& inode) {
@@ -71,26 +71,57 @@ void TreeEdit::remove(const std::shared_ptr<Inode>& inode) {
   removed_.push_back(inode);
 }
 
-Result<bool> TreeEdit::bury(InodeNumber number, core::Instant now) {
-  if (std::any_of(buried_.begin(), buried_.end(),
-                  [&](const auto& buried) { return buried.number == number; }))
-    return true;
-  EPHFS_TRY(auto names, state_.catalog->names_of(number));
-  if (const auto inode = state_.inodes.find(number)) {
-    const std::unique_lock lock(inode->mutex);
-    if (!inode->record.deadline.passed(now)) return false;
-    note_death(inode->record, inode.get(), meta::DeathCause::expired);
-    if (!inode->removed) {
-      inode->removed = true;
-      discard_data(state_, *inode);
-    }
-  } else {
-    EPHFS_TRY(const auto record, state_.catalog->inode(number));
-    if (record) note_death(*record, nullptr, meta::DeathCause::expired);
+bool TreeEdit::is_buried(InodeNumber number) const {
+  return std::ranges::any_of(buried_, [number](const auto& buried) { return buried.number == number; });
+}
+
+std::optional<bool> TreeEdit::bury_in_memory(InodeNumber number, core::Instant now) {
+  const auto inode = state_.inodes.find(number);
+  if (!inode) return std::nullopt;
+  const std::unique_lock lock(inode->mutex);
+  if (!inode->record.deadline.passed(now)) return false;
+  note_death(inode->record, inode.get(), meta::DeathCause::expired);
+  if (!inode->removed) {
+    inode->removed = true;
+    discard_data(state_, *inode);
   }
+  return true;
+}
+
+void TreeEdit::drop_names(InodeNumber number, std::vector<std::pair<InodeNumber, std::string>> names) {
   for (const auto& [parent, name] : names) drop_name(parent, name);
   drops_.emplace_back(meta::DropInode{number});
   buried_.push_back({number, std::move(names)});
+}
+
+Result<bool> TreeEdit::bury(InodeNumber number, core::Instant now) {
+  if (is_buried(number)) return true;
+  EPHFS_TRY(auto names, state_.catalog->names_of(number));
+  const auto in_memory = bury_in_memory(number, now);
+  if (in_memory && !*in_memory) return false;
+  if (!in_memory) {
+    EPHFS_TRY(const auto record, state_.catalog->inode(number));
+    if (record) note_death(*record, nullptr, meta::DeathCause::expired);
+  }
+  drop_names(number, std::move(names));
+  return true;
+}
+
+Result<bool> TreeEdit::bury(meta::ExpiredInode dead, core::Instant now) {
+  const InodeNumber number = dead.record.number;
+  if (is_buried(number)) return true;
+  const auto in_memory = bury_in_memory(number, now);
+  if (in_memory && !*in_memory) return false;
+  if (!in_memory) {
+    // Nobody holds it, so nobody has added extents since they were read.
+    const std::size_t noted = dead_.size();
+    note_death(dead.record, nullptr, meta::DeathCause::expired);
+    if (dead_.size() > noted) {
+      dead_.back().record.extents = std::move(dead.extents);
+      dead_.back().has_extents = true;
+    }
+  }
+  drop_names(number, std::move(dead.names));
   return true;
 }
 
@@ -100,7 +131,7 @@ Result<> TreeEdit::commit() {
   for (const auto& edited : edited_) changes.emplace_back(meta::PutInode{edited.record});
   std::move(names_.begin(), names_.end(), std::back_inserter(changes));
   for (auto& dead : dead_) {
-    if (!dead.extents_known) {
+    if (!dead.has_extents) {
       EPHFS_TRY(dead.record.extents, state_.catalog->extents(dead.record.number));
     }
     remember_file(std::move(dead.record), changes);

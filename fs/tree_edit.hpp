@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -43,6 +44,8 @@ class TreeEdit {
   /// Not locked. Removes an inode that died at `now`, with all its names. False when it turns out to live.
   /// Death is not undone: what it held in memory is dropped at once, whether the commit succeeds or not.
   [[nodiscard]] Result<bool> bury(InodeNumber number, core::Instant now);
+  /// The same, with what the catalog has of it.
+  [[nodiscard]] Result<bool> bury(meta::ExpiredInode dead, core::Instant now);
 
   /// Remembers those who die (death_record.hpp) in the commit that makes it so.
   [[nodiscard]] Result<> commit();
@@ -62,9 +65,13 @@ class TreeEdit {
 
   struct Dead {
     meta::DeadFileRecord record;
-    bool extents_known = false;  // else they are the catalog's
+    bool has_extents = false;  // or they are read when it is committed
   };
 
+  [[nodiscard]] bool is_buried(InodeNumber number) const;
+  /// Buries an inode in memory; none when it is not in memory, false when it turns out to live.
+  [[nodiscard]] std::optional<bool> bury_in_memory(InodeNumber number, core::Instant now);
+  void drop_names(InodeNumber number, std::vector<std::pair<InodeNumber, std::string>> names);
   /// `inode` is its object, locked, or null for one that is not in memory.
   void note_death(const meta::InodeRecord& record, const Inode* inode, meta::DeathCause cause);
 

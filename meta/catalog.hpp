@@ -154,6 +154,14 @@ struct ExpiringRecord {
   friend bool operator==(const ExpiringRecord&, const ExpiringRecord&) = default;
 };
 
+/// An inode that died, and what names and holds it.
+struct ExpiredInode {
+  InodeRecord record;
+  std::vector<std::pair<InodeNumber, std::string>> names;  // parent and name
+  std::vector<ExtentRecord> extents;
+  friend bool operator==(const ExpiredInode&, const ExpiredInode&) = default;
+};
+
 class Catalog {
  public:
   virtual ~Catalog() = default;
@@ -205,6 +213,9 @@ class Catalog {
 
   /// Inodes whose deadline has passed at `now`, earliest first. Costs by what it returns.
   [[nodiscard]] virtual Result<std::vector<InodeNumber>> expired(core::Instant now, std::size_t limit) const = 0;
+  /// The same with all that goes with each, of one moment.
+  [[nodiscard]] virtual Result<std::vector<ExpiredInode>> expired_inodes(core::Instant now,
+                                                                         std::size_t limit) const = 0;
   [[nodiscard]] virtual Result<Deadline> next_deadline() const = 0;
   /// Inodes with no link left: open-unlinked when the last run ended.
   [[nodiscard]] virtual Result<std::vector<InodeNumber>> orphans(std::size_t limit) const = 0;

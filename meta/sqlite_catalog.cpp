@@ -80,6 +80,9 @@ constexpr Sql kRemovals{"removals",
 constexpr Sql kExpired{"inodes",
                        "SELECT number FROM inodes INDEXED BY inodes_by_deadline WHERE deadline <= ?1 "
                        "ORDER BY deadline LIMIT ?2"};
+constexpr Sql kExpiredInodes{"inodes", "SELECT " EPHFS_INODE_COLUMNS
+                                       " FROM inodes i INDEXED BY inodes_by_deadline WHERE i.deadline <= ?1 "
+                                       "ORDER BY i.deadline LIMIT ?2"};
 constexpr Sql kNextDeadline{
     "inodes",
     "SELECT deadline FROM inodes INDEXED BY inodes_by_deadline WHERE deadline IS NOT NULL "
@@ -326,6 +329,23 @@ class SqliteCatalog final : public Catalog {
   }
   Result<std::vector<InodeNumber>> expired(core::Instant now, std::size_t limit) const override {
     return all(kExpired, read_number, now.ms, row_limit(limit));
+  }
+  Result<std::vector<ExpiredInode>> expired_inodes(core::Instant now, std::size_t limit) const override {
+    EPHFS_TRY(const auto reader, readers_.borrow());
+    SqliteTransaction snapshot(*reader);
+    EPHFS_TRY_VOID(snapshot.begin_reading());
+    SqliteQuery query(*reader, kExpiredInodes);
+    EPHFS_TRY(auto records, read_all(query.bind(now.ms, row_limit(limit)), read_inode));
+    std::vector<ExpiredInode> found;
+    found.reserve(records.size());
+    for (auto& record : records) {
+      SqliteQuery names(*reader, kNamesOf);
+      SqliteQuery extents(*reader, kExtents);
+      auto& one = found.emplace_back(ExpiredInode{std::move(record), {}, {}});
+      EPHFS_TRY(one.names, read_all(names.bind(one.record.number), read_place));
+      EPHFS_TRY(one.extents, read_all(extents.bind(one.record.number), read_extent));
+    }
+    return found;
   }
   Result<Deadline> next_deadline() const override {
     EPHFS_TRY(const auto deadline, one(kNextDeadline, read_first_deadline));

@@ -98,6 +98,10 @@ class FaultyCatalog final : public meta::Catalog {
   meta::Result<std::vector<core::InodeNumber>> expired(core::Instant now, std::size_t limit) const override {
     return real_->expired(now, limit);
   }
+  meta::Result<std::vector<meta::ExpiredInode>> expired_inodes(core::Instant now,
+                                                               std::size_t limit) const override {
+    return real_->expired_inodes(now, limit);
+  }
   meta::Result<core::Deadline> next_deadline() const override { return real_->next_deadline(); }
   meta::Result<std::vector<core::InodeNumber>> orphans(std::size_t limit) const override {
     return real_->orphans(limit);

@@ -330,6 +330,10 @@ TEST_P(CatalogContract, KnowsWhatDiesWhen) {
   EXPECT_THAT(catalog_->expired({1000}, 9).value(),
               ElementsAre(InodeNumber{3}, InodeNumber{4}, InodeNumber{2}));
   EXPECT_THAT(catalog_->expired({1000}, 2).value(), ElementsAre(InodeNumber{3}, InodeNumber{4}));
+  const auto dead = catalog_->expired_inodes({1000}, 2).value();
+  ASSERT_EQ(dead.size(), 2U);
+  EXPECT_EQ(dead[0].record.number, InodeNumber{3});
+  EXPECT_EQ(dead[1].record.deadline, at(200));
   const auto expiring = catalog_->expiring({100}, {300}).value();
   EXPECT_EQ(expiring.files, 2U);
   EXPECT_EQ(expiring.bytes, 8U);

@@ -179,6 +179,12 @@ void expect_same_lists(const Catalog& a, const Catalog& b, core::Instant now) {
   // Those of one deadline come in any order.
   EXPECT_THAT(a.expired(now, kAll).value(),
               ::testing::UnorderedElementsAreArray(b.expired(now, kAll).value()));
+  auto dead_of_a = a.expired_inodes(now, kAll).value();
+  auto dead_of_b = b.expired_inodes(now, kAll).value();
+  const auto number_of = [](const ExpiredInode& dead) { return dead.record.number; };
+  std::ranges::sort(dead_of_a, {}, number_of);
+  std::ranges::sort(dead_of_b, {}, number_of);
+  EXPECT_TRUE(dead_of_a == dead_of_b);
   EXPECT_EQ(a.next_deadline().value(), b.next_deadline().value());
   EXPECT_EQ(a.orphans(kAll).value(), b.orphans(kAll).value());
   const auto from_start = ExpiringRecord::before({100});

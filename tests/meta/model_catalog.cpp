@@ -289,6 +289,18 @@ Result<std::vector<RemovalRecord>> ModelCatalog::removals(std::size_t limit) con
   return found;
 }
 
+Result<std::vector<ExpiredInode>> ModelCatalog::expired_inodes(Instant now, std::size_t limit) const {
+  EPHFS_TRY(const auto numbers, expired(now, limit));
+  std::vector<ExpiredInode> found;
+  for (const InodeNumber number : numbers) {
+    EPHFS_TRY(auto record, inode(number));
+    auto& one = found.emplace_back(ExpiredInode{*std::move(record), {}, {}});
+    EPHFS_TRY(one.names, names_of(number));
+    EPHFS_TRY(one.extents, extents(number));
+  }
+  return found;
+}
+
 Result<std::vector<InodeNumber>> ModelCatalog::expired(Instant now, std::size_t limit) const {
   const std::lock_guard lock(shared_->mutex);
   std::vector<std::pair<Deadline, InodeNumber>> dead;

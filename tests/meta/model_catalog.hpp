@@ -39,6 +39,7 @@ class ModelCatalog final : public Catalog {
   Result<std::vector<PlacementRecord>> owed(std::size_t limit) const override;
   Result<std::vector<RemovalRecord>> removals(std::size_t limit) const override;
   Result<std::vector<InodeNumber>> expired(core::Instant now, std::size_t limit) const override;
+  Result<std::vector<ExpiredInode>> expired_inodes(core::Instant now, std::size_t limit) const override;
   Result<Deadline> next_deadline() const override;
   Result<std::vector<InodeNumber>> orphans(std::size_t limit) const override;
   Result<ExpiringTotals> expiring(core::Instant from, core::Instant until) const override;
