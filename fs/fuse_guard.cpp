@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/fuse_guard.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -9,6 +10,7 @@
 #include <iterator>
 #include <sstream>
 #include <thread>
+#include <vector>
 
 #include <fcntl.h>
 #include <linux/fuse.h>
@@ -19,6 +21,8 @@
 #include <unistd.h>
 
 #include "core/secret.hpp"
+#include "fs/options.hpp"
+#include "fs/punctual.hpp"
 
 namespace ephfs::fs {
 namespace {
@@ -27,6 +31,7 @@ namespace {
 constexpr std::size_t kPlaces = std::size_t{1} << 20U;
 /// A kernel that does not let pages go for so long is left alone: then the connection just ends.
 constexpr unsigned kDroppingMaxSeconds = 60;
+constexpr int kDeathThreads = 2;
 /// No request is longer: what a write may bring, and its header.
 constexpr std::size_t kRequestMax = (std::size_t{1} << 20U) + 4096;
 
@@ -47,15 +52,18 @@ void set_title(const std::string& title) {
   std::memcpy(words, title.data(), std::min<std::size_t>(title.size(), end - begin - 1));
 }
 
-/// Nothing of the daemon is kept open but the lifeline: not its standard streams, nor who waits for it to
-/// start.
-void keep_only(int lifeline) {
+/// Nothing of the daemon is kept open but these: not its standard streams, nor who waits for it to start.
+void keep_only(std::array<int, 3> kept) {
   const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) (void)::dup2(null, fd);
-  constexpr unsigned kFirst = STDERR_FILENO + 1;
-  const auto kept = static_cast<unsigned>(lifeline);
-  if (kept > kFirst) (void)::close_range(kFirst, kept - 1, 0);
-  (void)::close_range(kept + 1, ~0U, 0);
+  std::ranges::sort(kept);
+  unsigned first = STDERR_FILENO + 1;
+  for (const int fd : kept) {
+    const auto number = static_cast<unsigned>(fd);
+    if (number > first) (void)::close_range(first, number - 1, 0);
+    first = number + 1;
+  }
+  (void)::close_range(first, ~0U, 0);
 }
 
 /// The descriptor that guard() sends; -1 when the daemon ends before.
@@ -108,7 +116,7 @@ void refuse_requests(int fuse) {
   }
 }
 
-void drop_pages(int fuse, core::InodeNumber number) {
+void drop_kernel_pages(int fuse, core::InodeNumber number) {
   fuse_out_header header{};
   fuse_notify_inval_inode_out what{};
   header.len = sizeof header + sizeof what;
@@ -119,35 +127,105 @@ void drop_pages(int fuse, core::InodeNumber number) {
   (void)!::writev(fuse, parts.data(), parts.size());
 }
 
-[[noreturn]] void run(const PageLedger& ledger, int lifeline, const std::string& title) {
-  (void)::setsid();
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPIPE}) std::signal(signal, SIG_IGN);
-  set_title(title);
-  keep_only(lifeline);
-  if (::chdir("/") != 0) ::_exit(1);
-  const int fuse = receive_descriptor(lifeline);
-  if (fuse < 0) ::_exit(0);
-  wait_for_the_end(lifeline);
-  ::alarm(kDroppingMaxSeconds);
-  std::thread([fuse] { refuse_requests(fuse); }).detach();
-  // Twice: a page that was written to is clean after the first time, and then goes.
-  for (int i = 0; i < 2; ++i) ledger.visit([fuse](core::InodeNumber number) { drop_pages(fuse, number); });
-  ::_exit(0);
+void forget_name(int fuse, core::InodeNumber parent, const std::string& name) {
+  fuse_out_header header{};
+  fuse_notify_inval_entry_out what{};
+  header.len = static_cast<std::uint32_t>(sizeof header + sizeof what + name.size() + 1);
+  header.error = FUSE_NOTIFY_INVAL_ENTRY;
+  what.parent = parent.value;
+  what.namelen = static_cast<std::uint32_t>(name.size());
+  std::array<iovec, 3> parts{
+      {{&header, sizeof header}, {&what, sizeof what}, {const_cast<char*>(name.c_str()), name.size() + 1}}};
+  (void)!::writev(fuse, parts.data(), parts.size());
+}
+
+/// An order on its way: a number, and behind it the name if there is one.
+bool send_order(int line, core::InodeNumber number, std::string_view name) {
+  std::array<iovec, 2> parts{
+      {{&number.value, sizeof number.value}, {const_cast<char*>(name.data()), name.size()}}};
+  msghdr message{};
+  message.msg_iov = parts.data();
+  message.msg_iovlen = name.empty() ? 1 : 2;
+  ssize_t sent = 0;
+  do {
+    sent = ::sendmsg(line, &message, MSG_NOSIGNAL);
+  } while (sent < 0 && errno == EINTR);
+  return sent >= 0;
+}
+
+/// Carries out orders until there is nobody to give any.
+void obey(int line, int fuse) {
+  std::array<char, sizeof(std::uint64_t) + kNameBytesMax> room{};
+  for (;;) {
+    const ssize_t got = ::recv(line, room.data(), room.size(), 0);
+    if (got < 0 && errno == EINTR) continue;
+    core::InodeNumber number;
+    if (got < static_cast<ssize_t>(sizeof number.value)) return;
+    std::memcpy(&number.value, room.data(), sizeof number.value);
+    const std::string name(room.data() + sizeof number.value,
+                           static_cast<std::size_t>(got) - sizeof number.value);
+    if (name.empty()) {
+      drop_kernel_pages(fuse, number);
+    } else {
+      forget_name(fuse, number, name);
+    }
+  }
+}
+
+core::Result<std::pair<core::FileDescriptor, core::FileDescriptor>> make_line() {
+  std::array<int, 2> ends{};
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
+    return core::fail_errno("socketpair");
+  return std::pair(core::FileDescriptor(ends[0]), core::FileDescriptor(ends[1]));
 }
 
 }  // namespace
 
+void FuseGuard::run(const PageLedger& ledger, const Lines& lines, const std::string& title) {
+  (void)::setsid();
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPIPE}) std::signal(signal, SIG_IGN);
+  set_title(title);
+  keep_only({lines.life.get(), lines.deaths.get(), lines.notices.get()});
+  if (::chdir("/") != 0) ::_exit(1);
+  const int fuse = receive_descriptor(lines.life.get());
+  if (fuse < 0) ::_exit(0);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kDeathThreads; ++i) {
+    threads.emplace_back([&] {
+      ask_for_punctuality();
+      obey(lines.deaths.get(), fuse);
+    });
+  }
+  threads.emplace_back([&] { obey(lines.notices.get(), fuse); });
+  wait_for_the_end(lines.life.get());
+  ::alarm(kDroppingMaxSeconds);
+  std::thread([fuse] { refuse_requests(fuse); }).detach();
+  for (auto& thread : threads) thread.join();
+  // Twice: a page that was written to is clean after the first time, and then goes.
+  for (int i = 0; i < 2; ++i)
+    ledger.visit([fuse](core::InodeNumber number) { drop_kernel_pages(fuse, number); });
+  ::_exit(0);
+}
+
 core::Result<std::unique_ptr<FuseGuard>> FuseGuard::start(const std::string& title) {
   EPHFS_TRY(auto ledger, PageLedger::make(kPlaces));
-  std::array<int, 2> ends{};
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
-    return core::fail_errno("socketpair");
-  core::FileDescriptor ours(ends[0]);
-  core::FileDescriptor theirs(ends[1]);
+  EPHFS_TRY(auto life, make_line());
+  EPHFS_TRY(auto deaths, make_line());
+  EPHFS_TRY(auto notices, make_line());
+  const Lines theirs{std::move(life.second), std::move(deaths.second), std::move(notices.second)};
   const pid_t process = ::fork();
   if (process < 0) return core::fail_errno("fork");
-  if (process == 0) run(*ledger, theirs.get(), title);
+  if (process == 0) run(*ledger, theirs, title);
+  Lines ours{std::move(life.first), std::move(deaths.first), std::move(notices.first)};
   return std::unique_ptr<FuseGuard>(new FuseGuard(std::move(ledger), std::move(ours), process));
+}
+
+bool FuseGuard::drop_pages(core::InodeNumber number) const {
+  return send_order(lines_.deaths.get(), number, {});
+}
+
+bool FuseGuard::forget(core::InodeNumber number, std::string_view name) const {
+  return send_order(lines_.notices.get(), number, name);
 }
 
 void FuseGuard::end() noexcept {
@@ -172,7 +250,7 @@ core::Result<> FuseGuard::guard(int fuse_descriptor) {
   header->cmsg_type = SCM_RIGHTS;
   header->cmsg_len = CMSG_LEN(sizeof(int));
   std::memcpy(CMSG_DATA(header), &fuse_descriptor, sizeof fuse_descriptor);
-  if (::sendmsg(lifeline_.get(), &message, MSG_NOSIGNAL) != 1)
+  if (::sendmsg(lines_.life.get(), &message, MSG_NOSIGNAL) != 1)
     return core::fail_errno("the guard of the mount");
   return {};
 }

@@ -107,7 +107,7 @@ class LibfuseMount final : public FuseMount {
       return core::fail(core::Error::io, "mounting on " + options.mountpoint);
     }
     mounted_ = true;
-    notifier_ = std::make_unique<FuseNotifier>(session_, context_.engine.clock(), guard_->ledger());
+    notifier_ = std::make_unique<FuseNotifier>(session_, context_.engine.clock(), *guard_);
     return guard_->guard(fuse_session_fd(session_));
   }
 

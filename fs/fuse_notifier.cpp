@@ -4,8 +4,7 @@
 #include <algorithm>
 #include <array>
 
-#include <pthread.h>
-#include <sched.h>
+#include "fs/punctual.hpp"
 
 namespace ephfs::fs {
 namespace {
@@ -19,17 +18,10 @@ constexpr std::size_t kLastDrop = kDrops.size() - 1;
 /// So many are dropped within the last moment without help.
 constexpr std::size_t kFew = 64;
 
-/// Lets the calling thread run as soon as it wakes, however busy the machine is, where that is allowed.
-void ask_for_punctuality() {
-  sched_param parameters{};
-  parameters.sched_priority = ::sched_get_priority_min(SCHED_RR);
-  (void)::pthread_setschedparam(::pthread_self(), SCHED_RR, &parameters);
-}
-
 }  // namespace
 
-FuseNotifier::FuseNotifier(fuse_session* session, const core::Clock& clock, PageLedger& ledger)
-    : session_(session), clock_(clock), ledger_(ledger) {}
+FuseNotifier::FuseNotifier(fuse_session* session, const core::Clock& clock, FuseGuard& guard)
+    : session_(session), clock_(clock), guard_(guard), ledger_(guard.ledger()) {}
 
 FuseNotifier::~FuseNotifier() {
   stop();
@@ -164,7 +156,7 @@ void FuseNotifier::run_deadlines(core::Instant& wakes_at) {
       // There may be more than one thread can do, and this one may be held up now.
       if (!by_due_.empty() && !is_awaited(by_due_.begin()->first)) deadlines_changed_.notify_one();
       lock.unlock();
-      send({due->number, {}});
+      send_drop(due->number);
       lock.lock();
       if (due->place) ledger_.remove(*due->place);
       continue;
@@ -193,14 +185,20 @@ void FuseNotifier::run_notices() {
     const Notice notice = std::move(notices_.front());
     notices_.pop_front();
     lock.unlock();
-    send(notice);
+    send_notice(notice);
     lock.lock();
   }
 }
 
-void FuseNotifier::send(const Notice& notice) const {
-  // A failure means that the kernel remembers nothing of it, or that the mount is going away: both are what
-  // is wanted.
+void FuseNotifier::send_drop(InodeNumber number) const {
+  if (guard_.drop_pages(number)) return;
+  // Without a guard. A failure means that the kernel remembers nothing of it, or that the mount is going away: both
+  // are what is wanted.
+  (void)fuse_lowlevel_notify_inval_inode(session_, number.value, 0, 0);
+}
+
+void FuseNotifier::send_notice(const Notice& notice) const {
+  if (guard_.forget(notice.number, notice.name)) return;
   if (notice.name.empty()) {
     (void)fuse_lowlevel_notify_inval_inode(session_, notice.number.value, 0, 0);
   } else {

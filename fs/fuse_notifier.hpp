@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tells the kernel what to forget, from threads that serve no request and hold no lock (libfuse: an
-// invalidation made while a request is answered may wait for that very request). It also keeps the deadlines
+// Tells the kernel what to forget, through the guard (fuse_guard.hpp), from threads that serve no request and hold no lock:
+// an invalidation may wait for a request that is being answered. It also keeps the deadlines
 // of open files and drops their pages kLastMoment before each, by the wall clock.
 //
 // Ten milliseconds are few when thousands of files die together. So when many are watched, pages of those
@@ -20,15 +20,15 @@
 #include <unordered_map>
 #include <vector>
 
+#include "fs/fuse_guard.hpp"
 #include "fs/fuse_request.hpp"
-#include "fs/page_ledger.hpp"
 
 namespace ephfs::fs {
 
 class FuseNotifier final : public KernelCache {
  public:
-  /// `ledger` is told which inodes are watched. All outlive it.
-  FuseNotifier(fuse_session* session, const core::Clock& clock, PageLedger& ledger);
+  /// All outlive it.
+  FuseNotifier(fuse_session* session, const core::Clock& clock, FuseGuard& guard);
   ~FuseNotifier() override;
   FuseNotifier(const FuseNotifier&) = delete;
   FuseNotifier& operator=(const FuseNotifier&) = delete;
@@ -60,7 +60,8 @@ class FuseNotifier final : public KernelCache {
   /// `wakes_at` is this thread's among wakes_at_.
   void run_deadlines(core::Instant& wakes_at);
   void run_notices();
-  void send(const Notice& notice) const;
+  void send_drop(InodeNumber number) const;
+  void send_notice(const Notice& notice) const;
   // Lock held.
   void forget_watched(InodeNumber number);
   void schedule(InodeNumber number, Watched& watched);
@@ -75,6 +76,7 @@ class FuseNotifier final : public KernelCache {
 
   fuse_session* session_;
   const core::Clock& clock_;
+  FuseGuard& guard_;
   PageLedger& ledger_;
   std::mutex mutex_;
   std::condition_variable deadlines_changed_, notices_changed_;

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tries to read the dead with whole programs: while peers are silent, from caches and disks, through another mount.
 System calls one by one are in dead_test.cpp."""
+import contextlib
 import errno
 import mmap
 import os
@@ -59,6 +60,43 @@ print(code, time.time())
         self.assertLess(float(ended), deadline + 5, "it waited on, for the peers")
         for fd in (held, waiting):
             os.close(fd)
+
+    def test_a_daemon_killed_while_pages_are_waited_for_ends(self):
+        six = self.pool(6)
+        volume = self.volume(self.options, token=six.token)
+        path = volume.path("waiting")
+        with open(path, "wb") as out:
+            out.write(random.Random(1).randbytes(3_000_000))
+            os.fsync(out.fileno())
+        volume.remount_cold()
+        waiting = os.open(path, os.O_RDONLY)
+        for node in six.nodes:
+            node.freeze()
+        reader = subprocess.Popen([sys.executable, "-c", f"""
+import os
+try:
+    os.pread({waiting}, 1000, 0)
+except OSError as refused:
+    print(refused.errno)
+"""], stdout=subprocess.PIPE, text=True, pass_fds=[waiting])
+        self.addCleanup(reader.kill)
+
+        def is_reading():
+            with open(f"/proc/{reader.pid}/syscall") as call:
+                return call.read().split()[:2] == ["17", hex(waiting)]  # pread64
+        wait_for("a read that waits for the peers", is_reading)
+        # A shorter deadline has the kernel told to drop the pages, which the read holds.
+        set_deadline(path, time.time() + 60)
+        volume.kill_daemon()
+        self.assertNotEqual(reader.communicate(timeout=20)[0], "", "the read was answered by nobody")
+        with contextlib.suppress(OSError):
+            os.close(waiting)  # nobody is there to flush it
+        volume.detach()
+        for node in six.nodes:
+            node.thaw()
+        # The lock on the volume is let go of when all of the daemon has ended.
+        wait_for("another mount", lambda: run(EPHFS, "mount", volume.directory, volume.mountpoint, "-o", volume.options,
+                                              check=False).returncode == 0)
 
 
 class AfterDeath(EphfsTest):
