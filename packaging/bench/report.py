@@ -97,8 +97,9 @@ def chart(groups):
     return "\n".join(out) + "\n"
 
 
-def replace_measured(text, measured):
-    """The document with what stands between its marks replaced."""
-    before, rest = text.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
-    return before + BEGIN + "\n" + measured + "\n" + END + after
+def write_measured(page, measured, begin=BEGIN, end=END):
+    """Replaces what stands between the document's marks."""
+    with open(page, encoding="utf-8") as source:
+        before, rest = source.read().split(begin, 1)
+    with open(page, "w", encoding="utf-8") as out:
+        out.write(before + begin + "\n" + measured + "\n" + end + rest.split(end, 1)[1])
