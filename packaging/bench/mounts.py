@@ -62,6 +62,17 @@ class Embedded(Mount):
     def down(self):
         subprocess.run([self.ephfs, "umount", self.path], check=False, capture_output=True)
 
+    def process(self):
+        """The daemon's directory in /proc."""
+        with open(os.path.join(self.store, "volume.lock"), encoding="ascii") as lock:
+            return f"/proc/{int(lock.read())}"
+
+    def processor_seconds(self):
+        """Of the daemon, in user mode and in the kernel."""
+        with open(self.process() + "/stat", encoding="ascii") as stat:
+            fields = stat.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
 
 class SixNodes(Mount):
     """ephfs over six node processes, 4+2, TLS on loopback, no ciphertext cache, so that reads come from the nodes."""
