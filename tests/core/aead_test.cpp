@@ -8,6 +8,13 @@
 #include <sodium.h>
 
 namespace ephfs::core {
+
+const char* name_of(AeadAlgorithm algorithm) {
+  return algorithm == AeadAlgorithm::aes_256_gcm ? "aes_256_gcm" : "xchacha20_poly1305";
+}
+// How GoogleTest names it in a test's name.
+void PrintTo(AeadAlgorithm algorithm, std::ostream* out) { *out << name_of(algorithm); }
+
 namespace {
 
 Bytes hex(std::string_view digits) {
@@ -99,8 +106,7 @@ class AeadTest : public ::testing::TestWithParam<AeadAlgorithm> {
 INSTANTIATE_TEST_SUITE_P(Algorithms, AeadTest,
                          ::testing::Values(AeadAlgorithm::aes_256_gcm, AeadAlgorithm::xchacha20_poly1305),
                          [](const auto& param_info) {
-                           return param_info.param == AeadAlgorithm::aes_256_gcm ? "aes_256_gcm"
-                                                                                 : "xchacha20_poly1305";
+                           return name_of(param_info.param);
                          });
 
 TEST_P(AeadTest, AgreesWithItsLibraryAndOpensWhatItSealed) {

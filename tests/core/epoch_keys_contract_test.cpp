@@ -15,6 +15,7 @@ struct EpochKeysFactory {
   std::string name;
   std::function<std::unique_ptr<EpochKeys>(const std::filesystem::path&)> make;
 };
+void PrintTo(const EpochKeysFactory& factory, std::ostream* out) { *out << factory.name; }
 
 VolumeKeys some_keys() {
   return {random_id<VolumeId>(), random_key(), random_key()};

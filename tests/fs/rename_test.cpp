@@ -18,6 +18,12 @@ struct RenameRow {
   int error;
 };
 
+constexpr std::array kModeNames{"Replace", "NoReplace", "Exchange"};
+
+void PrintTo(const RenameRow& row, std::ostream* out) {
+  *out << row.from << " to " << row.to << ", " << kModeNames.at(static_cast<std::size_t>(row.mode));
+}
+
 constexpr auto kReplace = RenameMode::replace;
 constexpr auto kNoReplace = RenameMode::no_replace;
 constexpr auto kExchange = RenameMode::exchange;
@@ -136,9 +142,8 @@ TEST_P(RenameRules, AreFollowed) {
 }
 
 std::string name_of_row(const ::testing::TestParamInfo<RenameRow>& info) {
-  constexpr std::array kModes{"Replace", "NoReplace", "Exchange"};
   std::string name = std::string(info.param.from) + "To" + info.param.to +
-                     kModes.at(static_cast<std::size_t>(info.param.mode));
+                     kModeNames.at(static_cast<std::size_t>(info.param.mode));
   std::erase(name, '/');
   return name;
 }

@@ -30,6 +30,7 @@ struct CatalogFactory {
   std::string name;
   std::function<std::unique_ptr<CatalogPlace>()> make;
 };
+inline void PrintTo(const CatalogFactory& factory, std::ostream* out) { *out << factory.name; }
 
 class CatalogContract : public ::testing::TestWithParam<CatalogFactory> {
  protected:

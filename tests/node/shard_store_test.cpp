@@ -40,8 +40,10 @@ class MemorySubject final : public ephfs::testing::ShardStoreSubject {
 };
 
 template <class Subject>
-std::unique_ptr<ephfs::testing::ShardStoreSubject> make_subject(std::uint64_t capacity) {
-  return std::make_unique<Subject>(capacity);
+ephfs::testing::ShardStoreMaker maker_of(const char* name) {
+  return {name, [](std::uint64_t capacity) -> std::unique_ptr<ephfs::testing::ShardStoreSubject> {
+            return std::make_unique<Subject>(capacity);
+          }};
 }
 
 }  // namespace
@@ -50,9 +52,9 @@ std::unique_ptr<ephfs::testing::ShardStoreSubject> make_subject(std::uint64_t ca
 namespace ephfs::testing {
 
 INSTANTIATE_TEST_SUITE_P(File, ShardStoreContract,
-                         ::testing::Values(&node::testing::make_subject<node::testing::FileSubject>));
+                         ::testing::Values(node::testing::maker_of<node::testing::FileSubject>("Files")));
 INSTANTIATE_TEST_SUITE_P(Memory, ShardStoreContract,
-                         ::testing::Values(&node::testing::make_subject<node::testing::MemorySubject>));
+                         ::testing::Values(node::testing::maker_of<node::testing::MemorySubject>("Memory")));
 
 }  // namespace ephfs::testing
 

@@ -22,13 +22,17 @@ class ShardStoreSubject {
   /// Changes a byte of a held shard behind the store's back.
   virtual void damage(const core::ShardId& shard, std::uint64_t offset) = 0;
 };
-using ShardStoreMaker = std::unique_ptr<ShardStoreSubject> (*)(std::uint64_t capacity);
+struct ShardStoreMaker {
+  const char* name;
+  std::unique_ptr<ShardStoreSubject> (*make)(std::uint64_t capacity);
+};
+inline void PrintTo(const ShardStoreMaker& maker, std::ostream* out) { *out << maker.name; }
 
 class ShardStoreContract : public ::testing::TestWithParam<ShardStoreMaker> {
  protected:
   static constexpr core::Instant kStart{1'800'000'000'000};
 
-  void reset(std::uint64_t capacity) { subject_ = GetParam()(capacity); }
+  void reset(std::uint64_t capacity) { subject_ = GetParam().make(capacity); }
   node::ShardStore& store() { return subject_->store(); }
   node::HeldLease lease(const SampleShard& shard, std::int64_t ms_left, std::uint64_t serial = 1) {
     return make_held(make_lease(shard, node_, owner_, kStart + core::Milliseconds{ms_left}, serial), owner_);
@@ -46,7 +50,7 @@ class ShardStoreContract : public ::testing::TestWithParam<ShardStoreMaker> {
   ::testing::ScopedTrace trace_{__FILE__, __LINE__, describe_seed(random_.seed())};
   core::Signer owner_ = make_signer(random_);
   core::NodeId node_ = core::node_id_of(owner_.public_key());
-  std::unique_ptr<ShardStoreSubject> subject_ = GetParam()(kSampleCapacity);
+  std::unique_ptr<ShardStoreSubject> subject_ = GetParam().make(kSampleCapacity);
 };
 
 TEST_P(ShardStoreContract, HoldsWhatWasPut) {
