@@ -6,6 +6,8 @@
 #include <boost/json.hpp>
 
 #include "core/kernel_time.hpp"
+#include "mount-helpers/paths.hpp"
+#include "mount-helpers/volume.hpp"
 
 namespace ephfs::cli {
 namespace {
@@ -13,6 +15,7 @@ namespace {
 namespace json = boost::json;
 
 constexpr std::chrono::seconds kPeersPatience{2};
+constexpr std::string_view kAlone = "alone";  // the query that asks nobody else
 
 /// What every other node of the pool answers, all asked at once.
 std::vector<core::Instant> ask_peers(core::Clock& clock, node::Node& node, Loop& loop, std::size_t& asked) {
@@ -78,9 +81,10 @@ void add_clock(const core::GuardedClock& clock, json::object& status) {
 
 void add_clock_handlers(core::GuardedClock& clock, node::Node& node, Loop& loop,
                         node::ControlHandlers& handlers) {
-  handlers["/clock"] = [&clock, &node, &loop](const node::ControlRequest&) {
+  handlers["/clock"] = [&clock, &node, &loop](const node::ControlRequest& request) {
     node::ControlResponse response;
-    response.body = json::serialize(describe_with_peers(clock, node, loop));
+    const bool alone = request.query == kAlone;
+    response.body = json::serialize(alone ? describe_clock(clock) : describe_with_peers(clock, node, loop));
     return response;
   };
   handlers["POST /clock/accept"] = [&clock](const node::ControlRequest&) {
@@ -94,6 +98,26 @@ void add_clock_handlers(core::GuardedClock& clock, node::Node& node, Loop& loop,
     }
     return response;
   };
+}
+
+core::Instant time_in(const std::filesystem::path& directory) {
+  const core::Instant system = core::SystemClock().now();
+  const auto answer = node::control_get(control_socket(directory), "/clock?" + std::string(kAlone));
+  if (!answer) return system;
+  boost::system::error_code error;
+  const json::value clock = json::parse(*answer, error);
+  if (error || !clock.is_object()) return system;
+  const json::value* believed = clock.get_object().if_contains("believed");
+  if (believed == nullptr || !believed->is_string()) return system;
+  const auto now = core::parse_instant(std::string_view(believed->get_string()));
+  return now ? *now : system;
+}
+
+core::Instant time_on(const std::string& path) {
+  auto volume = mounted_volume_of(path);
+  // A link that leads nowhere is where its directory is.
+  if (!volume) volume = mounted_volume_of(std::filesystem::path(path).parent_path().string());
+  return volume ? time_in(volume->directory) : core::SystemClock().now();
 }
 
 }  // namespace ephfs::cli

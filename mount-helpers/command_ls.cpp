@@ -6,8 +6,8 @@
 #include <cstdio>
 #include <optional>
 
-#include "core/clock.hpp"
 #include "core/config.hpp"
+#include "mount-helpers/clock_report.hpp"
 #include "mount-helpers/commands.hpp"
 #include "mount-helpers/expiring_report.hpp"
 #include "mount-helpers/lifetimes.hpp"
@@ -130,7 +130,7 @@ Result<> run_ls(const Arguments& arguments) {
   if (parsed.words.size() > 1) return usage("ephfs ls [--expiring 1h] [-R] [--json] [PATH]");
   const std::string path = parsed.words.empty() ? "." : parsed.words[0];
   Listing listing;
-  listing.now = core::SystemClock().now();
+  listing.now = time_on(path);
   listing.here = parsed.words.empty();
   listing.deep = parsed.has("-R");
   listing.as_json = parsed.has("--json");

@@ -10,6 +10,7 @@
 #include "core/guarded_clock.hpp"
 #include "core/kernel_time.hpp"
 #include "core/log.hpp"
+#include "mount-helpers/clock_report.hpp"
 #include "mount-helpers/commands.hpp"
 #include "mount-helpers/loop.hpp"
 #include "mount-helpers/paths.hpp"
@@ -136,7 +137,9 @@ Result<> run_invite(const Arguments& arguments) {
   }
   auto lasts = core::parse_span(parsed.value("--ttl", "1h"));
   if (!lasts) return fail(Error::invalid_argument, "option --ttl " + parsed.value("--ttl"));
-  EPHFS_TRY(const auto token, node::invite(directory, core::SystemClock().now(), *lasts, uses));
+  // A volume's daemon answers for the node in it.
+  const core::Instant now = time_in(parsed.has("--dir") ? directory : directory.parent_path());
+  EPHFS_TRY(const auto token, node::invite(directory, now, *lasts, uses));
   std::puts(token.c_str());
   return {};
 }

@@ -9,6 +9,7 @@
 
 #include "core/clock.hpp"
 #include "core/config.hpp"
+#include "mount-helpers/clock_report.hpp"
 #include "mount-helpers/commands.hpp"
 #include "mount-helpers/expiring_report.hpp"
 #include "mount-helpers/paths.hpp"
@@ -98,7 +99,7 @@ class Top {
     look.status = json::parse(*text, error);
     if (error) return fail(Error::protocol, socket.string() + "/status");
     look.when = std::chrono::steady_clock::now();
-    look.now = core::SystemClock().now();
+    look.now = time_in(directory_);
     look.is_volume = at(look.status, "volume") != nullptr;
     if (look.is_volume && is_screen_) {
       EPHFS_TRY_VOID(for_each_expiring(socket, look.now + std::chrono::hours(1), kDyingShown, [&](const ExpiringFile& file) {

@@ -6,7 +6,7 @@
 #include <cstdio>
 #include <filesystem>
 
-#include "core/clock.hpp"
+#include "mount-helpers/clock_report.hpp"
 #include "mount-helpers/commands.hpp"
 #include "mount-helpers/lifetimes.hpp"
 #include "mount-helpers/words.hpp"
@@ -75,32 +75,39 @@ struct Totals {
   core::Deadline first;  // the earliest death among the files shown
 };
 
+/// What is to be done with everything that is visited.
+struct Wish {
+  std::optional<std::string> value;  // none: shown
+  core::Instant now;
+  bool as_json = false;
+};
+
 /// One thing of a tree: shown, or set.
-Result<> visit(const std::string& path, const std::optional<std::string>& value, bool as_json, Totals& totals) {
+Result<> visit(const std::string& path, const Wish& wish, Totals& totals) {
   EPHFS_TRY(const auto life, read_lifetime(path));
-  if (value) EPHFS_TRY_VOID(set(life, *value));
-  else show(life, core::SystemClock().now(), as_json);
+  if (wish.value) EPHFS_TRY_VOID(set(life, *wish.value));
+  else show(life, wish.now, wish.as_json);
   ++(life.is_directory() ? totals.directories : totals.files);
-  if (!value && !life.is_directory()) totals.first = std::min(totals.first, life.deadline);
+  if (!wish.value && !life.is_directory()) totals.first = std::min(totals.first, life.deadline);
   return {};
 }
 
-void print_summary(const Totals& totals) {
+void print_summary(const Totals& totals, core::Instant now) {
   std::string text = std::to_string(totals.files) + " files, " + std::to_string(totals.directories) + " directories";
-  if (!totals.first.is_never()) text += "; the first " + deadline_in_words(totals.first, core::SystemClock().now());
+  if (!totals.first.is_never()) text += "; the first " + deadline_in_words(totals.first, now);
   std::puts(text.c_str());
 }
 
 /// A directory and all below it, links themselves and not what they lead to.
-Result<> do_tree(const std::string& path, const std::optional<std::string>& value, bool as_json) {
+Result<> do_tree(const std::string& path, const Wish& wish) {
   Totals totals;
   // The top first: when it cannot be set, nothing below it is touched.
-  EPHFS_TRY_VOID(visit(path, value, as_json, totals));
+  EPHFS_TRY_VOID(visit(path, wish, totals));
   if (totals.directories > 0) {
-    const auto counts = walk(path, true, [&](const std::string& child) { return visit(child, value, as_json, totals); });
+    const auto counts = walk(path, true, [&](const std::string& child) { return visit(child, wish, totals); });
     totals.failed = counts.failed;
   }
-  if (!as_json) print_summary(totals);
+  if (!wish.as_json) print_summary(totals, wish.now);
   if (totals.failed > 0) return fail(Error::io, std::to_string(totals.failed) + " entries below " + shown_name(path));
   return {};
 }
@@ -116,9 +123,10 @@ Result<std::string> file_meant(const std::string& path, bool itself) {
 
 Result<> do_path(const std::string& named, const std::optional<std::string>& value, const ParsedArguments& parsed) {
   EPHFS_TRY(const auto path, file_meant(named, parsed.has("-h")));
-  if (parsed.has("-R")) return do_tree(path, value, parsed.has("--json"));
+  const Wish wish{value, time_on(path), parsed.has("--json")};
+  if (parsed.has("-R")) return do_tree(path, wish);
   Totals totals;
-  return visit(path, value, parsed.has("--json"), totals);
+  return visit(path, wish, totals);
 }
 
 }  // namespace

@@ -30,10 +30,10 @@ class SetClock(EphfsTest):
             out.write("%+d\n" % seconds)
         os.rename(self.shift_file + ".new", self.shift_file)
 
-    def mount(self):
+    def mount(self, *options):
         volume = Volume(os.path.join(self.work, "volume"), os.path.join(self.work, "volume.mnt"))
         self.volumes.append(volume)
-        run(EPHFS, "mount", volume.directory, volume.mountpoint, env=self.environment, timeout=30)
+        run(EPHFS, "mount", volume.directory, volume.mountpoint, *options, env=self.environment, timeout=30)
         return volume
 
     def clock(self, volume):
@@ -93,6 +93,23 @@ class SetClock(EphfsTest):
         with open(path, "rb") as back:
             self.assertEqual(back.read(), b"x" * 100_000)
         self.assertFalse(self.clock(volume)["held"])
+
+    def test_the_words_go_by_the_daemons_clock(self):
+        volume = self.mount("-o", "listen=127.0.0.1:0")
+        path = volume.path("f")
+        self.write(path, b"1h")
+        self.shift(-86400)
+
+        def said(*command):
+            return json.loads(run(EPHFS, *command, "--json", env=self.environment).stdout)
+        for left in (said("ttl", path)["left_ms"], said("ls", volume.mountpoint)["left_ms"],
+                     said("ls", "-R", "--expiring", "61m", volume.mountpoint)["left_ms"]):
+            self.assertTrue(3_000_000 < left <= 3_600_000, left)
+        tree = run(EPHFS, "ttl", "-R", volume.mountpoint, env=self.environment).stdout
+        self.assertEqual(tree.count("dies in 59 min"), 2, tree)
+        # An invitation ends by the daemon's clock, too.
+        token = run(EPHFS, "invite", volume.directory, "--ttl", "1h", env=self.environment).stdout.strip()
+        run(EPHFS, "join", token, "--dir", os.path.join(self.work, "joined"))
 
     def test_a_year_forward_and_accepted(self):
         volume = self.mount()
