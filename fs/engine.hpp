@@ -44,6 +44,7 @@ struct SetAttributes {
   std::optional<std::uint32_t> mode, uid, gid;   // mode: permission bits only
   std::optional<std::uint64_t> size;
   std::optional<meta::FileTime> accessed, modified, changed;
+  bool drop_set_id = false;                      // as drop_set_id() does, with the rest
 };
 
 /// An open descriptor: release() ends it.
@@ -171,6 +172,9 @@ class Engine {
   /// has stamped too, both stamps are as good. False: it is to be set as any other attribute.
   [[nodiscard]] bool note_kernel_times(InodeNumber number, meta::FileTime modified, meta::FileTime changed,
                                        bool by_writer);
+  /// Takes set-user-ID from a file's mode, and set-group-ID where its group may execute it: what a change of its bytes by
+  /// somebody without CAP_FSETID does. Committed when it returns.
+  [[nodiscard]] Result<> drop_set_id(InodeNumber number);
   [[nodiscard]] Result<core::Bytes> xattr(InodeNumber number, const std::string& name);
   [[nodiscard]] Result<> set_xattr(InodeNumber number, const std::string& name, core::ByteView value, XattrMode mode);
   [[nodiscard]] Result<> remove_xattr(InodeNumber number, const std::string& name);

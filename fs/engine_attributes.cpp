@@ -27,6 +27,12 @@ void set_times(const SetAttributes& set, meta::FileTime now, meta::InodeRecord& 
 /// Two stamps of one change are apart by no more: the kernel takes its own when the engine has answered.
 constexpr std::int64_t kSameChangeNs = 100'000'000;
 
+std::uint32_t without_set_id(std::uint32_t mode) {
+  mode &= ~std::uint32_t{S_ISUID};
+  if ((mode & S_IXGRP) != 0) mode &= ~std::uint32_t{S_ISGID};
+  return mode;
+}
+
 }  // namespace
 
 bool Engine::note_kernel_times(InodeNumber number, meta::FileTime modified, meta::FileTime changed,
@@ -65,6 +71,7 @@ Result<Attributes> Engine::set_attributes(InodeNumber number, const SetAttribute
     const meta::InodeRecord before = inode->record;
     auto& record = inode->record;
     if (set.mode) record.mode = (record.mode & S_IFMT) | (*set.mode & kPermissionBits);
+    if (set.drop_set_id && !inode->is_directory()) record.mode = without_set_id(record.mode);
     if (set.uid) record.uid = *set.uid;
     if (set.gid) record.gid = *set.gid;
     set_times(set, file_time_now(state_->clock), record);
@@ -94,6 +101,18 @@ Result<Attributes> Engine::set_attributes(InodeNumber number, const SetAttribute
   }
   if (slid) deadline_changed(*state_, inode);
   return attributes;
+}
+
+Result<> Engine::drop_set_id(InodeNumber number) {
+  EPHFS_TRY(const auto inode, live_inode(*state_, number, true));
+  {
+    const std::shared_lock lock(inode->mutex);
+    if (inode->is_directory() || without_set_id(inode->record.mode) == inode->record.mode) return {};
+  }
+  SetAttributes set;
+  set.drop_set_id = true;
+  EPHFS_TRY_VOID(set_attributes(number, set, true));
+  return {};
 }
 
 }  // namespace ephfs::fs

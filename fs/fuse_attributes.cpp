@@ -6,6 +6,7 @@
 #include <sys/xattr.h>
 
 #include "fs/fuse_timed.hpp"
+#include "fs/fuse_wire.hpp"
 
 namespace ephfs::fs {
 namespace {
@@ -30,6 +31,7 @@ SetAttributes to_set(const struct stat& wanted, int to_set_flags, meta::FileTime
   if (asked(FUSE_SET_ATTR_CTIME)) set.changed = from_timespec(wanted.st_ctim);
   if (asked(FUSE_SET_ATTR_ATIME_NOW)) set.accessed = now;
   if (asked(FUSE_SET_ATTR_MTIME_NOW)) set.modified = now;
+  set.drop_set_id = request_drops_set_id();
   return set;
 }
 

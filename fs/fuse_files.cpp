@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "fs/fuse_timed.hpp"
+#include "fs/fuse_wire.hpp"
 
 namespace ephfs::fs {
 namespace {
@@ -29,6 +30,14 @@ std::shared_ptr<OpenFile> detach(const fuse_file_info* info) {
 /// pages it writes back later must not be taken for more at the end.
 int engine_flags(const fuse_file_info* info) { return info->flags & ~O_APPEND; }
 
+/// Before a file's bytes change: takes set-user-ID and set-group-ID from it when the caller may not keep them.
+core::Result<> drop_set_id_of(fuse_req_t request, fuse_ino_t number, bool drops) {
+  return drops ? engine_of(request).drop_set_id({number}) : core::Result<>();
+}
+
+/// Of a request that does not say it: whether its caller has no CAP_FSETID, as far as his user tells.
+bool caller_drops_set_id(fuse_req_t request) { return caller_of(request).uid != 0; }
+
 void on_create(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* info) {
   Engine& engine = engine_of(request);
   auto made = engine.create({parent}, name, mode, engine_flags(info), caller_of(request));
@@ -43,6 +52,8 @@ void on_create(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t m
 
 void on_open(fuse_req_t request, fuse_ino_t number, fuse_file_info* info) {
   Engine& engine = engine_of(request);
+  const auto dropped = drop_set_id_of(request, number, request_drops_set_id());
+  if (!dropped) return reply_inode_failure(request, dropped.error());
   auto opened = engine.open_file({number}, engine_flags(info));
   if (!opened) return reply_inode_failure(request, opened.error());
   attach(info, *std::move(opened));
@@ -96,10 +107,13 @@ bool is_lost_with_its_file(bool writeback, const core::Result<>& written) {
   return writeback && !written && is_gone(written.error());
 }
 
-void on_write(fuse_req_t request, fuse_ino_t, const char* data, std::size_t size, off_t offset, fuse_file_info* info) {
+void on_write(fuse_req_t request, fuse_ino_t number, const char* data, std::size_t size, off_t offset,
+              fuse_file_info* info) {
   const auto at = static_cast<std::uint64_t>(offset);
   const core::ByteView bytes = core::as_bytes({data, size});
   keep_request_out_of_dumps(bytes);
+  const auto dropped = drop_set_id_of(request, number, request_drops_set_id());
+  if (!dropped) return reply_failure(request, dropped.error());
   const auto written = engine_of(request).try_write(*file_of(info), at, bytes);
   const bool writeback = info->writepage != 0;
   if (written || is_lost_with_its_file(writeback, written)) {
@@ -152,12 +166,14 @@ std::optional<Allocation> allocation_of(int mode) {
   }
 }
 
-void on_fallocate(fuse_req_t request, fuse_ino_t, int mode, off_t offset, off_t length, fuse_file_info* info) {
+void on_fallocate(fuse_req_t request, fuse_ino_t number, int mode, off_t offset, off_t length, fuse_file_info* info) {
   const auto how = allocation_of(mode);
   if (!how) {
     fuse_reply_err(request, EOPNOTSUPP);
     return;
   }
+  const auto dropped = drop_set_id_of(request, number, caller_drops_set_id(request));
+  if (!dropped) return reply_failure(request, dropped.error());
   reply_status(request, engine_of(request).allocate(*file_of(info), *how, static_cast<std::uint64_t>(offset),
                                                     static_cast<std::uint64_t>(length)));
 }
@@ -178,8 +194,10 @@ void on_lseek(fuse_req_t request, fuse_ino_t, off_t offset, int whence, fuse_fil
   fuse_reply_err(request, is_outside ? ENXIO : core::to_errno(found.error().code));
 }
 
-void on_copy_file_range(fuse_req_t request, fuse_ino_t, off_t from_offset, fuse_file_info* from, fuse_ino_t,
+void on_copy_file_range(fuse_req_t request, fuse_ino_t, off_t from_offset, fuse_file_info* from, fuse_ino_t number,
                         off_t to_offset, fuse_file_info* to, std::size_t length, int) {
+  const auto dropped = drop_set_id_of(request, number, caller_drops_set_id(request));
+  if (!dropped) return reply_failure(request, dropped.error());
   auto answer = [request, source = file_of(from), target = file_of(to), from_offset, to_offset,
                  length](std::stop_token) -> awaitable<Reply> {
     auto copied = co_await engine_of(request).copy_range(source, static_cast<std::uint64_t>(from_offset), target,

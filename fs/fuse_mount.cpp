@@ -10,6 +10,7 @@
 #include "fs/fuse_loop.hpp"
 #include "fs/fuse_notifier.hpp"
 #include "fs/fuse_request.hpp"
+#include "fs/fuse_wire.hpp"
 
 namespace ephfs::fs {
 namespace {
@@ -107,6 +108,7 @@ class LibfuseMount final : public FuseMount {
       return core::fail(core::Error::io, "mounting on " + options.mountpoint);
     }
     mounted_ = true;
+    EPHFS_TRY_VOID(watch_wire(session_));
     notifier_ = std::make_unique<FuseNotifier>(session_, context_.engine.clock(), *guard_);
     return guard_->guard(fuse_session_fd(session_));
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Names, first by a long random run against a model (with deaths and remounts on the way), then what a model
 // does not say.
+#include <array>
 #include <cerrno>
 
 #include <fcntl.h>
@@ -333,6 +334,32 @@ TEST_F(NamespaceTest, CreateOpensWhatIsThereUnlessExclusive) {
   engine.release(opened->second);
   ASSERT_TRUE(engine.make_node(kRoot, "directory", S_IFDIR | 0755, 0, kUser));
   EXPECT_EQ(errno_of(engine.create(kRoot, "directory", 0644, O_RDWR, kUser)), EISDIR);
+}
+
+TEST_F(NamespaceTest, DroppingSetId) {
+  auto& engine = volume.engine();
+  const auto number = volume.write_file(kRoot, "file", "content").number;
+  const std::array<std::pair<std::uint32_t, std::uint32_t>, 4> modes{
+      {{06755, 0755}, {04644, 0644}, {02644, 02644}, {06766, 02766}}};
+  for (const auto& [before, after] : modes) {
+    ASSERT_TRUE(engine.set_attributes(number, with_mode(before), false));
+    ASSERT_TRUE(engine.drop_set_id(number));
+    EXPECT_EQ(engine.attributes(number, false)->mode, S_IFREG | after);
+    ASSERT_TRUE(engine.set_attributes(number, with_mode(before), false));
+    SetAttributes owner;
+    owner.uid = 7;
+    owner.drop_set_id = true;
+    EXPECT_EQ(engine.set_attributes(number, owner, false)->mode, S_IFREG | after);
+  }
+  volume.clock.run_for(1s);
+  const auto changed = engine.attributes(number, false)->changed;
+  ASSERT_TRUE(engine.drop_set_id(number));
+  EXPECT_EQ(engine.attributes(number, false)->changed, changed) << "there was nothing to drop";
+  ASSERT_TRUE(engine.set_attributes(kRoot, with_mode(02755), false));
+  ASSERT_TRUE(engine.drop_set_id(kRoot));
+  EXPECT_EQ(engine.attributes(kRoot, false)->mode, S_IFDIR | 02755U) << "a directory's means something else";
+  volume.reopen();
+  EXPECT_EQ(volume.engine().attributes(number, false)->mode, S_IFREG | 02766U);
 }
 
 TEST_F(NamespaceTest, SetAttributes) {

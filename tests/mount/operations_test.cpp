@@ -406,6 +406,90 @@ TEST_F(Operations, PermissionsHold) {
   });
 }
 
+/// A file with set-user-ID and set-group-ID that anybody may write to.
+void make_set_id(Script& s, const std::string& name, unsigned mode) {
+  s.make(name);
+  (void)!::chown(s.at(name).c_str(), 1000, 1000);
+  s.note("chmod " + name, ::chmod(s.at(name).c_str(), mode));
+}
+
+/// Runs `act` as a user without rights, in a child.
+template <class Act>
+void as_nobody(Act act) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::setgid(65534) != 0 || ::setuid(65534) != 0) ::_exit(1);
+    act();
+    ::_exit(0);
+  }
+  int status = 1;
+  ::waitpid(child, &status, 0);
+  ASSERT_EQ(status, 0);
+}
+
+TEST_F(Operations, ChangesByOthersDropSetId) {
+  expect_same([](Script& s) {
+    ::chmod(s.at(".").c_str(), 0755);
+    const auto changes = [&s](const std::string& name, auto change) {
+      for (const unsigned mode : {06777U, 04766U, 02766U, 02777U}) {
+        make_set_id(s, name, mode);
+        change(s.at(name));
+        s.note_stat(name);
+        s.note_content(name);
+        make_set_id(s, name, mode);
+        as_nobody([&] { change(s.at(name)); });
+        s.note_stat(name);
+        s.note_content(name);
+      }
+    };
+    const auto with_open = [](int flags, auto act) {
+      return [flags, act](const std::string& path) {
+        const int fd = ::open(path.c_str(), flags, 0644);
+        if (fd < 0) return;
+        act(fd);
+        ::close(fd);
+      };
+    };
+    changes("written", with_open(O_WRONLY, [](int fd) { (void)!::write(fd, "new", 3); }));
+    changes("written twice", with_open(O_WRONLY, [](int fd) {
+              (void)!::write(fd, "new", 3);
+              (void)!::write(fd, "er", 2);
+            }));
+    changes("appended", with_open(O_WRONLY | O_APPEND, [](int fd) { (void)!::write(fd, "new", 3); }));
+    changes("opened empty", with_open(O_WRONLY | O_TRUNC, [](int) {}));
+    changes("made again", with_open(O_WRONLY | O_CREAT | O_TRUNC, [](int) {}));
+    changes("only opened", with_open(O_RDWR, [](int) {}));
+    changes("cut", [](const std::string& path) { (void)!::truncate(path.c_str(), 3); });
+    changes("cut open", with_open(O_WRONLY, [](int fd) { (void)!::ftruncate(fd, 3); }));
+    changes("allocated", with_open(O_WRONLY, [](int fd) { (void)::fallocate(fd, 0, 0, 5000); }));
+    for (const unsigned mode : {06777U, 04766U, 02766U}) {
+      make_set_id(s, "given away", mode);
+      s.note("chown", ::chown(s.at("given away").c_str(), 1001, 1001));
+      s.note_stat("given away");
+    }
+  });
+}
+
+TEST_F(Operations, AWriteDropsCapabilities) {
+  expect_same([](Script& s) {
+    s.make("f");
+    // cap_net_raw, permitted, in the second version of the format.
+    const unsigned char capability[20] = {0, 0, 0, 2, 0, 0x20};
+    const auto path = s.at("f");
+    for (int round = 0; round < 2; ++round) {
+      s.note("set", ::setxattr(path.c_str(), "security.capability", capability, sizeof capability, 0));
+      char room[64];
+      s.note("get", ::getxattr(path.c_str(), "security.capability", room, sizeof room));
+      const int fd = ::open(path.c_str(), O_WRONLY);
+      for (int turn = 0; turn < 3; ++turn) {
+        s.note("write", ::write(fd, "new", 3));
+        s.note("get after a write", ::getxattr(path.c_str(), "security.capability", room, sizeof room));
+      }
+      ::close(fd);
+    }
+  });
+}
+
 TEST_F(Operations, ExtendedAttributes) {
   expect_same([](Script& s) {
     s.make("f");
