@@ -9,11 +9,16 @@ namespace {
 /// A run that has grown to this much is likely to become a full one: it gets its whole room at once. What of
 /// the room is never written costs address space only.
 constexpr std::size_t kGrowsToFull = 256U << 10U;
+/// The kernel writes a stream back in requests of up to 1 MiB, on several threads at once, so that they come out of order:
+/// with pieces from this size on it is looked whether they have become a whole stripe.
+constexpr std::size_t kJoinedAtOnce = 64U << 10U;
+
+bool begins_stripe(std::uint64_t offset) { return offset % kRunBytesMax == 0; }
 
 void append(PlainBytes& run, core::ByteView bytes) {
   const std::size_t needed = run.size() + bytes.size();
   if (needed > run.capacity()) {
-    run.reserve(run.size() >= kGrowsToFull
+    run.reserve(needed >= kGrowsToFull
                     ? std::size_t{kRunBytesMax}
                     : std::min<std::size_t>(std::max(needed, 2 * run.size()), kRunBytesMax));
   }
@@ -37,23 +42,45 @@ void DirtyRanges::write(std::uint64_t offset, core::ByteView bytes) {
     // Nothing is written into the next run here: it gets its part of the bytes in its own turn.
     std::uint64_t room =
         next == runs_.end() ? bytes.size() : std::min<std::uint64_t>(bytes.size(), next->first - offset);
+    // Nor across a multiple of kRunBytesMax: pieces of a stream that come out of order then meet in the same runs.
+    room = std::min(room, kRunBytesMax - offset % kRunBytesMax);
     const auto at = next == runs_.begin() ? runs_.end() : std::prev(next);
     const std::uint64_t in_run = at == runs_.end() ? 0 : offset - at->first;
-    if (at != runs_.end() && in_run <= at->second.size() && in_run < kRunBytesMax) {
+    const bool overlaps = at != runs_.end() && in_run < at->second.size();
+    const bool goes_on =
+        at != runs_.end() && in_run == at->second.size() && in_run < kRunBytesMax && !begins_stripe(offset);
+    if (overlaps || goes_on) {
       auto& run = at->second;
       room = std::min(room, kRunBytesMax - in_run);
       const std::size_t replaced = std::min<std::size_t>(room, run.size() - in_run);
       std::ranges::copy(bytes.first(replaced), run.mutable_view().subspan(in_run).begin());
+      const bool was_full = run.size() == kRunBytesMax;
       append(run, bytes.subspan(replaced, room - replaced));
       bytes_ += room - replaced;
+      if (!was_full && run.size() == kRunBytesMax) ++full_;
+      if (run.size() >= kJoinedAtOnce) join_stripe(offset);
     } else {
-      room = std::min(room, kRunBytesMax);
-      runs_.emplace_hint(next, offset, PlainBytes(bytes.first(room)));
+      append(runs_.emplace_hint(next, offset, PlainBytes())->second, bytes.first(room));
       bytes_ += room;
+      if (room == kRunBytesMax) ++full_;
+      if (room >= kJoinedAtOnce) join_stripe(offset);
     }
     offset += room;
     bytes = bytes.subspan(room);
   }
+}
+
+/// Makes one run of the stripe around `offset` when its pieces are all there.
+void DirtyRanges::join_stripe(std::uint64_t offset) {
+  const std::uint64_t begin = offset - offset % kRunBytesMax;
+  const auto first = runs_.find(begin);
+  if (first == runs_.end() || first->second.size() == kRunBytesMax) return;
+  std::uint64_t end = begin;
+  auto last = first;
+  for (; last != runs_.end() && last->first == end && end < begin + kRunBytesMax; ++last) end += last->second.size();
+  if (end != begin + kRunBytesMax) return;
+  for (auto run = std::next(first); run != last; run = runs_.erase(run)) append(first->second, run->second.view());
+  ++full_;
 }
 
 void DirtyRanges::erase(std::uint64_t from, std::uint64_t to) {
@@ -62,6 +89,7 @@ void DirtyRanges::erase(std::uint64_t from, std::uint64_t to) {
     auto node = runs_.extract(found);
     auto& run = node.mapped();
     const std::uint64_t end = start + run.size();
+    if (run.size() == kRunBytesMax) --full_;
     if (end > to) {
       runs_.emplace(to, PlainBytes(run.view().subspan(to - start)));
     }
@@ -90,6 +118,7 @@ void DirtyRanges::join_neighbours() {
       end += last->second.size();
       ++last;
     }
+    if (last != std::next(first) && end - first->first == kRunBytesMax) ++full_;
     first->second.reserve(end - first->first);
     for (auto run = std::next(first); run != last; run = runs_.erase(run)) {
       first->second.append(run->second.view());
@@ -131,6 +160,7 @@ std::uint64_t DirtyRanges::next_hole(std::uint64_t from) const {
 void DirtyRanges::clear() {
   runs_.clear();
   bytes_ = 0;
+  full_ = 0;
 }
 
 }  // namespace ephfs::fs

@@ -16,6 +16,8 @@ constexpr std::uint64_t kReadaheadStep = std::uint64_t{1}
 constexpr std::uint64_t kReadaheadBytes = 2 * kStripeBytes;
 constexpr std::uint32_t kSequentialReads = 2;  // in a row, before anything is read ahead
 constexpr unsigned kReplansMax = 3;
+/// How much of one file may be dirty in pieces that are no whole stripes, before its age or the mount's bound flushes it.
+constexpr std::uint64_t kScatteredBytesMax = 4 * kStripeBytes;
 constexpr std::int64_t kRelatimeNs = std::int64_t{24} * 3600 * 1'000'000'000;
 
 /// Notes a read in the descriptor. Whether it goes on where the one before it ended.
@@ -174,7 +176,11 @@ Result<> write_now(EngineState& state, const std::shared_ptr<Inode>& inode, int 
     inode->record_dirty = true;
     slid = slide_deadline(state, *inode, true);
     mark_dirty(state, inode, static_cast<std::int64_t>(data.dirty().bytes() - before));
-    if (data.dirty().bytes() >= kStripeBytes) flushed = flush_whole_runs(state, inode);
+    if (data.dirty().full_runs() > 0) {
+      flushed = flush_whole_runs(state, inode);
+    } else if (data.dirty().bytes() >= kScatteredBytesMax) {
+      flushed = flush_inode(state, inode);
+    }
   }
   if (slid) deadline_changed(state, inode);
   // With staging full the bytes stay in memory, within the mount's bound: they are written as far as the

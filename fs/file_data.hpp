@@ -23,8 +23,8 @@ namespace ephfs::fs {
 constexpr std::uint64_t kRunBytesMax = kStripeBytes;
 
 /// Non-overlapping runs of plaintext by offset. What is written behind a run is appended to it, up to
-/// kRunBytesMax, so a sequential stream becomes whole stripes. Bytes are copied in once; appending costs no
-/// more than the bytes appended.
+/// the next multiple of kRunBytesMax, so a sequential stream becomes whole stripes, also one whose larger pieces come out of order. Bytes are
+/// copied in once, or twice when they came out of order.
 class DirtyRanges {
  public:
   void write(std::uint64_t offset, core::ByteView bytes);
@@ -47,16 +47,20 @@ class DirtyRanges {
   [[nodiscard]] std::optional<std::uint64_t> next_data(std::uint64_t from) const;
   [[nodiscard]] std::uint64_t next_hole(std::uint64_t from) const;
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
+  /// How many runs are as long as a run gets.
+  [[nodiscard]] std::size_t full_runs() const { return full_; }
   [[nodiscard]] bool empty() const { return runs_.empty(); }
   void clear();
 
  private:
   using Runs = std::map<std::uint64_t, PlainBytes>;  // by offset in the file; none is empty
+  void join_stripe(std::uint64_t offset);
   /// The first run that ends after `offset`.
   [[nodiscard]] Runs::const_iterator first_after(std::uint64_t offset) const;
 
   Runs runs_;
   std::uint64_t bytes_ = 0;
+  std::size_t full_ = 0;
 };
 
 /// Extent slices by offset, never overlapping. Every change gives the catalog changes that make its rows the

@@ -61,6 +61,34 @@ TEST(DirtyRanges, NeighboursAreNotJoinedPastAStripe) {
   EXPECT_EQ(dirty.bytes(), kRunBytesMax + 1);
 }
 
+TEST(DirtyRanges, PiecesThatComeOutOfOrderBecomeWholeStripes) {
+  Random random;
+  EPHFS_TRACE_SEED(random);
+  constexpr std::size_t kPiece = 512U << 10U;
+  constexpr std::size_t kPieces = 64;
+  constexpr std::size_t kUnderWay = 6;
+  DirtyRanges dirty;
+  std::vector<std::size_t> waiting;
+  std::size_t next = 0;
+  while (next < kPieces || !waiting.empty()) {
+    while (next < kPieces && waiting.size() < kUnderWay) waiting.push_back(next++);
+    const auto turn = static_cast<std::ptrdiff_t>(random.below(waiting.size()));
+    const std::size_t piece = waiting[static_cast<std::size_t>(turn)];
+    waiting.erase(waiting.begin() + turn);
+    dirty.write(piece * kPiece, filled(kPiece, static_cast<int>(piece)));
+    std::size_t full = 0;
+    for (const auto& run : dirty.all()) full += run.bytes.size() == kRunBytesMax ? 1 : 0;
+    ASSERT_EQ(dirty.full_runs(), full);
+  }
+  EXPECT_EQ(dirty.bytes(), kPieces * kPiece);
+  const auto bytes = gathered(dirty);
+  for (std::size_t i = 0; i < kPieces; ++i) ASSERT_EQ(bytes[i * kPiece + i], static_cast<std::byte>(i));
+  EXPECT_EQ(dirty.full_runs(), kPieces * kPiece / kRunBytesMax);
+  dirty.erase(kRunBytesMax / 2, kPieces * kPiece - kRunBytesMax / 2);
+  EXPECT_EQ(dirty.full_runs(), 0U);
+  EXPECT_EQ(dirty.bytes(), kRunBytesMax);
+}
+
 TEST(DirtyRanges, TakingGivesWhatIsErased) {
   DirtyRanges dirty;
   dirty.write(0, filled(10, 1));
