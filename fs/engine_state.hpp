@@ -3,6 +3,7 @@
 #pragma once
 
 #include <set>
+#include <unordered_set>
 
 #include "fs/engine.hpp"
 #include "fs/left_names.hpp"
@@ -145,10 +146,14 @@ class StagedContent {
   [[nodiscard]] std::vector<StripeNumber> stripes() const;
 
  private:
+  [[nodiscard]] core::Profile profile();
+
   EngineState& state_;
   Inode& inode_;
+  std::optional<core::Profile> profile_;
   std::vector<meta::ExtentRecord> extents_;
   meta::Changes changes_;
+  std::unordered_set<StripeNumber> stripes_noted_;
   StripePins pins_;
 };
 

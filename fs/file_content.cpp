@@ -3,9 +3,11 @@
 // holes.
 #include <algorithm>
 #include <limits>
+#include <unordered_set>
 
 #include <sys/stat.h>
 
+#include "core/erasure.hpp"
 #include "fs/engine_state.hpp"
 #include "fs/maintenance.hpp"
 #include "fs/scrubber.hpp"
@@ -36,6 +38,26 @@ bool gives_up_bytes(const meta::Changes& changes) {
   return std::any_of(changes.begin(), changes.end(), [](const meta::Change& change) {
     return std::holds_alternative<meta::DropExtent>(change);
   });
+}
+
+/// Where rows of one file's extents change several times from the one numbered `first` on, only the last of each counts:
+/// an extent that is cut by many small writes is put once.
+void keep_last_of_each(meta::Changes& changes, std::ptrdiff_t first) {
+  std::unordered_set<std::uint64_t> seen;
+  const auto is_old = [&seen](const meta::Change& change) {
+    if (const auto* put = std::get_if<meta::PutExtent>(&change)) return !seen.insert(put->extent.offset).second;
+    if (const auto* drop = std::get_if<meta::DropExtent>(&change)) return !seen.insert(drop->offset).second;
+    return false;
+  };
+  // From the last to the first; what is kept moves to the end, in its order.
+  auto kept = changes.end();
+  for (auto at = changes.end(); at != changes.begin() + first;) {
+    --at;
+    if (is_old(*at)) continue;
+    --kept;
+    if (kept != at) *kept = std::move(*at);
+  }
+  changes.erase(changes.begin() + first, kept);
 }
 
 /// Something in stripes died: they may be dead now, or mostly.
@@ -109,15 +131,26 @@ Result<> StagedContent::stage(std::uint64_t offset, core::ByteView bytes) {
   request.cipher = inode_.data->cipher();
   request.deadline = inode_.record.deadline;
   request.ttl = inode_.record.ttl;
-  request.profile = inode_.record.profile;
+  request.profile = profile();
   request.offset = offset;
   request.bytes = bytes;
   EPHFS_TRY(auto staged, state_.stripes->stage(request));
   extents_.insert(extents_.end(), staged.extents.begin(), staged.extents.end());
-  changes_.insert(changes_.end(), std::make_move_iterator(staged.changes.begin()),
-                  std::make_move_iterator(staged.changes.end()));
+  for (auto& change : staged.changes) {
+    // An open stripe's record is the same whenever it is committed: once is enough for all extents in it.
+    const auto* const stripe = std::get_if<meta::PutStripe>(&change);
+    if (stripe != nullptr && !stripes_noted_.insert(stripe->stripe.number).second) continue;
+    changes_.push_back(std::move(change));
+  }
   pins_.merge(std::move(staged.pins));
   return {};
+}
+
+/// The profile of what is staged: one for all of it, because finding out how many nodes there are takes system calls.
+core::Profile StagedContent::profile() {
+  if (!profile_) profile_ = inode_.record.profile ? inode_.record.profile : state_.options.profile;
+  if (!profile_) profile_ = core::auto_profile(std::max<std::size_t>(state_.peers.all().size(), 1));
+  return *profile_;
 }
 
 Result<> StagedContent::commit(meta::Changes with) {
@@ -135,6 +168,7 @@ Result<> StagedContent::commit(meta::Changes with) {
   const bool overwrites =
       gives_up_bytes(changes) ||
       std::any_of(before.begin(), before.end(), [](const auto& saved) { return !saved.slices.empty(); });
+  keep_last_of_each(changes, own);
   changes.insert(changes.begin() + own, std::make_move_iterator(with.begin()),
                  std::make_move_iterator(with.end()));
   if (auto committed = state_.catalog->commit(changes); !committed) {
