@@ -200,6 +200,9 @@ class Engine {
   /// close(2): dirty ranges are staged and committed, so that they survive kill -9. would_block when staging is full.
   [[nodiscard]] Result<> try_flush(OpenFile& file);
   [[nodiscard]] awaitable<Result<>> flush(std::shared_ptr<OpenFile> file);
+  /// fsync(2) with local durability, on the caller's thread, which waits for the disk. would_block when fsync() has to do it:
+  /// staging is full, a stripe went away meanwhile, or nodes are to be waited for.
+  [[nodiscard]] Result<> try_fsync(OpenFile& file);
   /// fsync(2): as safe as options.durability says.
   [[nodiscard]] awaitable<Result<>> fsync(std::shared_ptr<OpenFile> file);
   [[nodiscard]] Result<> sync_directory(InodeNumber number);

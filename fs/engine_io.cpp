@@ -247,4 +247,28 @@ awaitable<Result<>> Engine::write(std::shared_ptr<OpenFile> file, std::uint64_t 
   }
 }
 
+Result<> Engine::try_fsync(OpenFile& file) {
+  if (state_->options.durability != Durability::local) return core::fail(core::Error::would_block);
+  const auto inode = file.inode;
+  EPHFS_TRY_VOID(check_alive(*state_, *inode, true));
+  std::vector<FileData::Unsettled> unsettled;
+  {
+    const std::unique_lock lock(inode->mutex);
+    EPHFS_TRY_VOID(flush_inode(*state_, inode));
+    // Nothing is promised of a file without names: it goes with its last descriptor.
+    if (inode->data && inode->record.links > 0) unsettled = inode->data->unsettled();
+  }
+  if (!unsettled.empty()) {
+    std::vector<StripeNumber> stripes;
+    for (const auto& one : unsettled) stripes.push_back(one.stripe);
+    auto synced = state_->stripes->sync(stripes);
+    if (!synced && synced.error().code == core::Error::not_found) return core::fail(core::Error::would_block);
+    EPHFS_TRY_VOID(std::move(synced));
+    const std::unique_lock lock(inode->mutex);
+    if (inode->data) inode->data->note_settled(unsettled);
+  }
+  EPHFS_TRY_VOID(check_alive(*state_, *inode, true));
+  return state_->catalog->sync();
+}
+
 }  // namespace ephfs::fs

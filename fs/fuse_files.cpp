@@ -148,6 +148,8 @@ void on_flush(fuse_req_t request, fuse_ino_t, fuse_file_info* info) {
 }
 
 void on_fsync(fuse_req_t request, fuse_ino_t, int, fuse_file_info* info) {
+  auto synced = engine_of(request).try_fsync(*file_of(info));
+  if (synced || synced.error().code != core::Error::would_block) return reply_status(request, synced);
   auto answer = [request, file = file_of(info)](std::stop_token) -> awaitable<Reply> {
     auto result = co_await engine_of(request).fsync(file);
     co_return status_reply(request, std::move(result));

@@ -182,6 +182,27 @@ TEST_F(FileIoTest, FsyncSyncsWhatIsNotYetSafe) {
   EXPECT_EQ(volume.disk->synced.size(), 2U) << "the same stripe got more bytes";
 }
 
+TEST_F(FileIoTest, FsyncOnTheCallersThread) {
+  const File file = volume.create("file");
+  ASSERT_TRUE(volume.write(file, 0, filled(1000, 1)));
+  const unsigned before = volume.catalog->syncs;
+  ASSERT_TRUE(volume.engine().try_fsync(*file));
+  ASSERT_EQ(volume.disk->synced.size(), 1U);
+  EXPECT_EQ(volume.disk->synced[0], std::vector{StripeNumber{1}});
+  EXPECT_EQ(volume.catalog->syncs, before + 1);
+  ASSERT_TRUE(volume.engine().try_fsync(*file));
+  EXPECT_EQ(volume.disk->synced.size(), 1U) << "nothing new";
+  ASSERT_TRUE(volume.write(file, 1000, filled(1000, 1)));
+  volume.disk->room = 0;
+  EXPECT_EQ(volume.engine().try_fsync(*file).error().code, core::Error::would_block) << "staging is full";
+  volume.disk->room = ~std::uint64_t{0};
+  ASSERT_TRUE(volume.engine().try_fsync(*file));
+  EXPECT_EQ(volume.disk->synced.size(), 2U);
+  ASSERT_TRUE(volume.set_ttl(file->inode->number, "3s"));
+  volume.clock.run_for(3s);
+  EXPECT_EQ(volume.engine().try_fsync(*file).error().code, core::Error::stale);
+}
+
 TEST_F(FileIoTest, FsyncUnderQuorumWaitsForNodesAndTellsTheirFailure) {
   FileVolume quorum;
   quorum.options.durability = Durability::quorum;
@@ -197,6 +218,7 @@ TEST_F(FileIoTest, FsyncUnderQuorumWaitsForNodesAndTellsTheirFailure) {
   EXPECT_EQ(quorum.disk->settled.size(), 2U);
   EXPECT_TRUE(quorum.run(quorum.engine().fsync(file)));
   EXPECT_EQ(quorum.disk->settled.size(), 2U) << "it is known to be safe";
+  EXPECT_EQ(quorum.engine().try_fsync(*file).error().code, core::Error::would_block) << "nodes are waited for";
 }
 
 TEST_F(FileIoTest, FsyncAfterARemountLooksAtTheWholeFile) {
