@@ -19,6 +19,11 @@ std::string stripe_text(StripeNumber number) { return "stripe " + std::to_string
 
 }  // namespace
 
+Result<> StripeReader::check_lives(const meta::StripeRecord& record) const {
+  if (!record.deadline.passed(state_.context.clock.now())) return {};
+  return fail(Error::not_found, stripe_text(record.number) + " has died");
+}
+
 Result<meta::StripeRecord> StripeReader::record_of(StripeNumber number) {
   meta::StripeRecord record;
   if (const auto staged = state_.log.find(number)) {
@@ -27,7 +32,7 @@ Result<meta::StripeRecord> StripeReader::record_of(StripeNumber number) {
     EPHFS_TRY(const auto rows, state_.table.find(number));
     record = rows->record;
   }
-  if (record.deadline.passed(state_.context.clock.now())) return fail(Error::not_found, stripe_text(number) + " has died");
+  EPHFS_TRY_VOID(check_lives(record));
   return record;
 }
 
@@ -40,16 +45,19 @@ Result<> StripeReader::try_read(const meta::ExtentRecord& extent, FileCipher cip
 Result<> StripeReader::read_local(const WantedSlice& wanted, bool& cache_damaged) {
   if (wanted.out.empty()) return {};
   const StripeNumber number = wanted.extent.stripe;
-  EPHFS_TRY(const meta::StripeRecord record, record_of(number));
   const auto from_file = [](SharedFile file) {
     return [file = std::move(file)](std::uint64_t offset, core::MutableByteView sealed) {
       return core::read_exactly(*file, offset, sealed);
     };
   };
   if (const auto staged = state_.log.find(number)) {
+    EPHFS_TRY_VOID(check_lives(staged->record));
     if (staged->damaged) return fail(Error::damaged, "staged " + stripe_text(number));
-    return open_slice(record, wanted, from_file(staged->file), state_.scratch);
+    return open_slice(staged->record, wanted, from_file(staged->file), state_.scratch);
   }
+  EPHFS_TRY(const auto rows, state_.table.find(number));
+  const meta::StripeRecord& record = rows->record;
+  EPHFS_TRY_VOID(check_lives(record));
   EPHFS_TRY(const BlockCut cut, cut_blocks(wanted.extent, wanted.offset, wanted.out.size()));
   const StripeName name{number, record.id};
   const auto file = state_.files->cached_range(name, cut.stripe_offset, cut.sealed_bytes);

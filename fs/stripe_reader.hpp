@@ -29,6 +29,8 @@ class StripeReader {
   [[nodiscard]] Result<meta::StripeRecord> record_of(StripeNumber number);
 
  private:
+  /// not_found when it has died.
+  [[nodiscard]] Result<> check_lives(const meta::StripeRecord& record) const;
   /// A whole stripe being fetched, or just fetched and not cached yet.
   struct Flight {
     std::optional<Result<CiphertextPtr>> result;  // guarded by mutex_
