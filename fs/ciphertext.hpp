@@ -7,11 +7,14 @@
 #include <memory>
 #include <vector>
 
-#include "fs/buffer_pool.hpp"
+#include "core/buffer_pool.hpp"
 #include "fs/extent_codec.hpp"
 #include "fs/shard_gather.hpp"
 
 namespace ephfs::fs {
+
+using core::BufferPool;
+using core::shared_part;
 
 /// Ciphertext of a stripe from `base` on, in pieces laid end to end.
 struct Ciphertext {

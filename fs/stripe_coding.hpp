@@ -7,11 +7,14 @@
 
 #include "core/erasure.hpp"
 #include "core/merkle.hpp"
-#include "fs/buffer_pool.hpp"
+#include "core/buffer_pool.hpp"
 #include "fs/extent_codec.hpp"
 #include "meta/catalog.hpp"
 
 namespace ephfs::fs {
+
+using core::BufferPool;
+using core::shared_part;
 
 /// Length of a whole stripe on disk: k shards laid end to end.
 [[nodiscard]] inline std::uint64_t padded_length(const meta::StripeRecord& record) {

@@ -17,7 +17,7 @@
 #include <optional>
 #include <set>
 
-#include "fs/buffer_pool.hpp"
+#include "core/buffer_pool.hpp"
 #include "fs/extent_codec.hpp"
 #include "fs/stripe_files.hpp"
 #include "fs/stripe_table.hpp"
@@ -25,6 +25,9 @@
 #include "fs/wake.hpp"
 
 namespace ephfs::fs {
+
+using core::BufferPool;
+using core::shared_part;
 
 /// Extents are encrypted and decrypted this much at a time: so many sealed blocks.
 constexpr std::uint64_t kWindowBytes = 16 * kSealedBlockBytes;

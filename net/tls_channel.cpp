@@ -8,6 +8,7 @@
 #include <boost/asio/strand.hpp>
 #include <boost/asio/write.hpp>
 
+#include "core/buffer_pool.hpp"
 #include "net/tls_identity.hpp"
 
 namespace ephfs::net {
@@ -61,6 +62,21 @@ awaitable<Result<>> read_exactly(std::shared_ptr<TlsConnection> connection, core
   co_return Result<>();
 }
 
+/// Memory for a payload. Those of shards come from a pool of the process.
+core::SharedBytes read_into(std::size_t payload_bytes, core::MutableByteView& view) {
+  constexpr std::size_t kLarge = 256U << 10U;
+  constexpr std::size_t kKept = 4;
+  if (payload_bytes < kLarge) {
+    const auto buffer = std::make_shared<core::Buffer>(payload_bytes);
+    view = buffer->view();
+    return {buffer, view};
+  }
+  static core::BufferPool pool(kPayloadBytesMax, kKept);
+  const auto buffer = pool.take();
+  view = buffer->view().first(payload_bytes);
+  return {buffer, view};
+}
+
 awaitable<Result<Frame>> receive_frame(std::shared_ptr<TlsConnection> connection) {
   if (connection->closed) co_return broken(*connection, {});
   std::array<std::byte, kFramePrefixBytes> prefix{};
@@ -76,9 +92,10 @@ awaitable<Result<Frame>> receive_frame(std::shared_ptr<TlsConnection> connection
   frame.header.resize(header_bytes);
   EPHFS_CO_TRY_VOID(co_await read_exactly(connection, frame.header));
   if (payload_bytes > 0) {
-    core::Buffer payload(payload_bytes);
-    EPHFS_CO_TRY_VOID(co_await read_exactly(connection, payload.view()));
-    frame.payload = core::SharedBytes(std::move(payload));
+    core::MutableByteView room;
+    auto payload = read_into(payload_bytes, room);
+    EPHFS_CO_TRY_VOID(co_await read_exactly(connection, room));
+    frame.payload = std::move(payload);
   }
   co_return frame;
 }

@@ -20,6 +20,9 @@ using core::fail;
 using core::fail_errno;
 
 constexpr std::size_t kTreeCacheBytes = 8U << 20U;
+/// Ranges from this size on are read into buffers of a pool.
+constexpr std::size_t kPooledBytes = 256U << 10U;
+constexpr std::size_t kReadBuffersKept = 2;
 constexpr std::string_view kShardSuffix = ".shard";
 constexpr std::string_view kLeaseSuffix = ".lease";
 constexpr std::string_view kTemporarySuffix = ".tmp";
@@ -103,7 +106,8 @@ class FileShardStore::Claim {
 };
 
 FileShardStore::FileShardStore(files::path root, std::uint64_t capacity, core::FileDescriptor lock)
-    : root_(std::move(root)), capacity_(capacity), lock_(std::move(lock)), trees_(kTreeCacheBytes) {}
+    : root_(std::move(root)), capacity_(capacity), lock_(std::move(lock)), trees_(kTreeCacheBytes),
+      read_buffers_(net::kShardBytesMax, kReadBuffersKept) {}
 
 FileShardStore::Paths FileShardStore::paths_of(const core::ShardId& shard) const {
   const std::string hex = shard.hex();
@@ -214,17 +218,19 @@ Result<net::ShardRange> FileShardStore::get(const net::FetchRequest& request) co
   const std::size_t first = request.offset / core::kLeafBytes;
   const std::size_t count = (request.offset + request.length - 1) / core::kLeafBytes - first + 1;
   const std::uint64_t begin = first * core::kLeafBytes;
-  core::Buffer buffer(std::min<std::uint64_t>(begin + count * core::kLeafBytes, bytes) - begin);
+  const std::uint64_t length = std::min<std::uint64_t>(begin + count * core::kLeafBytes, bytes) - begin;
+  const auto pooled = length >= kPooledBytes ? read_buffers_.take() : std::make_shared<core::Buffer>(length);
+  const core::MutableByteView buffer = pooled->view().first(length);
   const auto file = core::open_file(paths_of(request.shard).shard, O_RDONLY);
   if (!file) {
     // It was removed since the index was asked.
     if (file.error().code == Error::not_found) return fail(Error::not_found, named(request.shard));
     return file.error();
   }
-  if (const auto read = core::read_exactly(*file, begin, buffer.view()); !read) {
+  if (const auto read = core::read_exactly(*file, begin, buffer); !read) {
     return fail(read.error().code, named(request.shard) + ": " + read.error().detail);
   }
-  const std::vector<core::Hash> hashes = core::hash_leaves(std::as_const(buffer).view());
+  const std::vector<core::Hash> hashes = core::hash_leaves(buffer);
   for (std::size_t i = 0; i < count; ++i) {
     if (hashes[i] == tree->leaves()[first + i]) continue;
     return fail(Error::damaged, named(request.shard) + " at byte " + std::to_string((first + i) * core::kLeafBytes));
@@ -232,7 +238,7 @@ Result<net::ShardRange> FileShardStore::get(const net::FetchRequest& request) co
 
   net::ShardRange range;
   range.shard_bytes = bytes;
-  range.bytes = core::SharedBytes(std::move(buffer));
+  range.bytes = core::shared_part(pooled, 0, length);
   if (request.with_proof) {
     range.offset = begin;
     if (count < tree->leaves().size()) range.proof = tree->prove_range(first, count);

@@ -18,6 +18,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "core/buffer_pool.hpp"
 #include "core/files.hpp"
 #include "node/shard_store.hpp"
 #include "node/tree_cache.hpp"
@@ -82,6 +83,7 @@ class FileShardStore final : public ShardStore {
   std::bitset<256> directories_;  // made and synced; guarded by directories_mutex_
 
   mutable TreeCache trees_;
+  mutable core::BufferPool read_buffers_;
 };
 
 /// Opens the store in `directory`, or makes it there. Before it returns, what a crash left unfinished is cleaned up and

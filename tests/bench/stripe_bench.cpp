@@ -15,7 +15,7 @@ void encrypt_code_hash(benchmark::State& state) {
   const core::Profile profile{static_cast<std::uint8_t>(state.range(0)), static_cast<std::uint8_t>(state.range(1))};
   core::Key key = core::Key::zeroed();
   core::fill_random(key.mutable_view());
-  fs::BufferPool pool(fs::kStripeCapacity + (64U << 10U), 4);
+  core::BufferPool pool(fs::kStripeCapacity + (64U << 10U), 4);
   const core::Bytes plain(fs::kStripeBytes);
   meta::StripeRecord record;
   record.id = core::random_id<core::StripeId>();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stripe-sized buffers, made once and used again: streaming a large file must neither hold more than a few of them nor
-// have the allocator map and unmap 4 MiB for each stripe. Thread-safe.
+// Large buffers, made once and used again: streaming must neither hold more than a few of them nor have the allocator map
+// and unmap megabytes for each stripe or shard, which the kernel clears every time. Thread-safe.
 #pragma once
 
 #include <atomic>
@@ -10,7 +10,7 @@
 
 #include "core/bytes.hpp"
 
-namespace ephfs::fs {
+namespace ephfs::core {
 
 class BufferPool {
  public:
@@ -21,8 +21,8 @@ class BufferPool {
   }
 
   /// A buffer that comes back to the pool when the last pointer to it goes.
-  [[nodiscard]] std::shared_ptr<core::Buffer> take() {
-    core::Buffer buffer;
+  [[nodiscard]] std::shared_ptr<Buffer> take() {
+    Buffer buffer;
     {
       const std::lock_guard lock(shelf_->mutex);
       if (!shelf_->buffers.empty()) {
@@ -31,14 +31,14 @@ class BufferPool {
       }
       ++shelf_->out;
     }
-    if (buffer.empty()) buffer = core::Buffer(shelf_->bytes);
-    return {new core::Buffer(std::move(buffer)), [shelf = shelf_](core::Buffer* used) {
+    if (buffer.empty()) buffer = Buffer(shelf_->bytes);
+    return {new Buffer(std::move(buffer)), [shelf = shelf_](Buffer* used) {
               shelf->give_back(std::move(*used));
               delete used;
             }};
   }
   /// The same, or null when `limit` buffers are out already: for uses that can do without.
-  [[nodiscard]] std::shared_ptr<core::Buffer> try_take(std::size_t limit) {
+  [[nodiscard]] std::shared_ptr<Buffer> try_take(std::size_t limit) {
     {
       const std::lock_guard lock(shelf_->mutex);
       if (shelf_->out >= limit) return nullptr;
@@ -50,12 +50,12 @@ class BufferPool {
  private:
   struct Shelf {
     std::mutex mutex;
-    std::vector<core::Buffer> buffers;
+    std::vector<Buffer> buffers;
     std::size_t bytes = 0;
     std::size_t kept = 0;
     std::size_t out = 0;
 
-    void give_back(core::Buffer buffer) {
+    void give_back(Buffer buffer) {
       const std::lock_guard lock(mutex);
       --out;
       if (buffers.size() < kept) buffers.push_back(std::move(buffer));
@@ -65,10 +65,10 @@ class BufferPool {
 };
 
 /// The first `length` bytes of a pooled buffer, shared.
-[[nodiscard]] inline core::SharedBytes shared_part(const std::shared_ptr<core::Buffer>& buffer, std::size_t offset,
-                                                   std::size_t length) {
-  const core::ByteView view = std::as_const(*buffer).view().subspan(offset, length);
+[[nodiscard]] inline SharedBytes shared_part(const std::shared_ptr<Buffer>& buffer, std::size_t offset,
+                                             std::size_t length) {
+  const ByteView view = std::as_const(*buffer).view().subspan(offset, length);
   return {buffer, view};
 }
 
-}  // namespace ephfs::fs
+}  // namespace ephfs::core
