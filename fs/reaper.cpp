@@ -9,7 +9,7 @@ namespace {
 constexpr std::size_t kBatch = 64;
 /// Between batches it rests so many times as long as a batch took: what is dead is refused anyway, and those
 /// who read what lives should not feel its end.
-constexpr int kRestPerWork = 4;
+constexpr int kRestPerWork = 3;
 constexpr Milliseconds kRestMax{100};
 /// A nap's bound. When the clock is set, look_again() ends it.
 constexpr Milliseconds kNapMax{60'000};
