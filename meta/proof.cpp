@@ -128,6 +128,28 @@ core::Envelope sign_punctured(const ProofContext& context) {
   return core::sign_puncture({context.volume, id, context.punctured.until, context.punctured.at}, context.owner);
 }
 
+/// busy while the file was given less time and its bytes are on their way to where they die with it, or a node has yet to
+/// agree to that: a proof of this moment would not hold.
+Result<> check_at_rest(const Catalog& catalog, Deadline deadline, const std::vector<ExtentRecord>& extents) {
+  if (deadline.is_never()) return {};
+  std::unordered_set<StripeNumber> seen;
+  for (const ExtentRecord& extent : extents) {
+    if (!seen.insert(extent.stripe).second) continue;
+    EPHFS_TRY(const auto stripe, catalog.stripe(extent.stripe));
+    if (!stripe) continue;
+    if (stripe->deadline.is_never() || stripe->deadline.instant() > deadline.instant() + kBucketMax) {
+      return fail(Error::busy, "bytes of the file are still in a stripe that outlives it");
+    }
+    EPHFS_TRY(const auto placements, catalog.placements(extent.stripe));
+    for (const PlacementRecord& row : placements) {
+      if (row.stored && row.lease_deadline > stripe->deadline) {
+        return fail(Error::busy, "node " + row.node.hex() + " has not agreed to a shorter lease yet");
+      }
+    }
+  }
+  return {};
+}
+
 /// The parts that a living and a dead file have in common; `died` is put between them by the caller's object.
 Result<std::string> finish(const ProofContext& context, json::object proof, const Result<Manifest>& manifest,
                            const std::vector<ExtentRecord>& extents) {
@@ -166,6 +188,7 @@ Result<std::string> prove_file(const ProofContext& context, InodeNumber number) 
   if (!inode) return fail(Error::not_found, "inode " + std::to_string(number.value));
   if (!S_ISREG(inode->mode)) return fail(Error::invalid_argument, "only regular files have proofs");
   EPHFS_TRY(const auto extents, context.catalog.extents(number));
+  EPHFS_TRY_VOID(check_at_rest(context.catalog, inode->deadline, extents));
   return finish(context, begin(context, inode->file, inode->size, inode->deadline),
                 build_manifest(context.catalog, number, context.volume), extents);
 }

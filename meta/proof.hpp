@@ -24,7 +24,8 @@ struct ProofContext {
   core::PunctureRecord punctured{};  // what the volume's key wheel has destroyed; goes into proofs of the dead
 };
 
-/// not_found when there is no such inode, invalid_argument for what is no regular file.
+/// not_found when there is no such inode, invalid_argument for what is no regular file; busy for a moment after its
+/// deadline was brought forward.
 [[nodiscard]] Result<std::string> prove_file(const ProofContext& context, InodeNumber number);
 /// not_found for a file that is not remembered among the dead.
 [[nodiscard]] Result<std::string> prove_dead_file(const ProofContext& context, const core::FileId& file);

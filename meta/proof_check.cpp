@@ -17,9 +17,6 @@ namespace json = boost::json;
 using core::Error;
 using core::fail;
 
-/// A stripe dies with the last deadline in it: at most this long after any other one's in it.
-constexpr core::Milliseconds kBucketMax = std::chrono::hours(1);
-
 std::string short_name(std::string_view hex) {
   return std::string(hex.substr(0, 16));
 }

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "core/time.hpp"
+
 namespace ephfs::meta {
 
 constexpr std::string_view kProofFormat = "ephfs-proof";
@@ -12,5 +14,7 @@ constexpr std::int64_t kProofVersion = 1;
 constexpr std::string_view kProofContext = "ephfs proof";
 constexpr std::string_view kCauseExpired = "expired";
 constexpr std::string_view kCauseRemoved = "removed";
+/// A stripe dies with the last deadline in it: at most this long after any other one's in it.
+constexpr core::Milliseconds kBucketMax = std::chrono::hours(1);
 
 }  // namespace ephfs::meta

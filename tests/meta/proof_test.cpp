@@ -224,6 +224,20 @@ TEST_F(ProofTest, SaysOnlyWhatIsKnownOfAFileThatWasNotPlaced) {
   EXPECT_EQ(prove_file(context(), {9}).error().code, core::Error::not_found);
 }
 
+// What is true of such a moment would not convince anybody.
+TEST_F(ProofTest, IsNotMadeWhileBytesLieWhereTheyOutliveTheFile) {
+  make_file();
+  StripeRecord longer = stripe(1, StripeState::placed, 10'016, Deadline(deadline_.instant() + kHour));
+  commit({PutStripe{longer}});
+  EXPECT_TRUE(prove_file(context(), {2})) << "the end of its bucket";
+  longer.deadline = Deadline(deadline_.instant() + kHour + core::Milliseconds{1});
+  commit({PutStripe{longer}});
+  EXPECT_EQ(prove_file(context(), {2}).error().code, core::Error::busy);
+  longer.deadline = Deadline(deadline_.instant() - core::Milliseconds{1});
+  commit({PutStripe{longer}});
+  EXPECT_EQ(prove_file(context(), {2}).error().code, core::Error::busy) << "its leases end with the file";
+}
+
 // Every bit of both kinds of proof: found, or the JSON says the same as before.
 TEST_F(ProofTest, EveryFlippedBitIsFoundHeavy) {
   make_file();
