@@ -132,6 +132,8 @@ void ShareBook::send_soon_locked() {
 }
 
 awaitable<void> ShareBook::send_all() {
+  // Whoever spawned this holds the mutex, and on the loop's own thread a task begins at once.
+  co_await core::asio::post(core::asio::use_awaitable);
   for (;;) {
     KeptShare share;
     {

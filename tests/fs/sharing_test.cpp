@@ -157,6 +157,16 @@ TEST_F(SharingTest, IsTakenBackWhenTheFileLosesItsLastName) {
   EXPECT_EQ(shares(), 0U);
 }
 
+// As when a file is removed while it is being shared.
+TEST_F(SharingTest, IsTakenBackByTheLoopsOwnThread) {
+  const auto made = volume.write_file(kRoot, "f", "content");
+  ASSERT_TRUE(share(made.number, wish()));
+  auto unlink = [](Engine* engine) -> core::awaitable<Result<>> { co_return engine->unlink(kRoot, "f"); };
+  EXPECT_TRUE(volume.run(unlink(&volume.engine())));
+  volume.clock.run_for(1s);
+  EXPECT_EQ(shares(), 0U);
+}
+
 TEST_F(SharingTest, IsTakenBackFromAnOpenFileToo) {
   auto created = volume.engine().create(kRoot, "f", 0644, O_RDWR, {}).value();
   ASSERT_TRUE(share(created.first.number, wish()));
