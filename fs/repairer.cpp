@@ -16,6 +16,8 @@ constexpr std::size_t kLimitMin = 256;
 constexpr std::size_t kLimitMax = std::size_t{1} << 16U;
 constexpr core::Nanoseconds kLongestPause = 30s;
 constexpr std::size_t kRenewalsAtOnce = 128;  // stripes
+/// Two nodes that lose what they are given would otherwise keep the repairs of one another's shards going for ever.
+constexpr core::Nanoseconds kPaidAgainAfter = 10s;
 
 }  // namespace
 
@@ -52,9 +54,16 @@ awaitable<bool> Repairer::pass(std::stop_token stop) {
   }
   bool left = false;
   bool paid = false;
+  const core::Boottime now = state_.context.clock.boot_now();
+  std::erase_if(paid_, [now](const auto& entry) { return now - entry.second >= kPaidAgainAfter; });
   for (const StripeNumber number : stripes) {
     if (stop.stop_requested()) co_return true;
+    if (paid_.contains(number)) {
+      left = true;
+      continue;
+    }
     const Repair outcome = co_await repair(number, stop);
+    if (outcome == Repair::paid) paid_[number] = state_.context.clock.boot_now();
     paid = paid || outcome == Repair::paid;
     left = left || outcome == Repair::left;
   }

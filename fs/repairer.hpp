@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <map>
 
 #include "fs/shard_delivery.hpp"
 #include "fs/stripes_state.hpp"
@@ -48,6 +49,9 @@ class Repairer {
   StripesState& state_;
   Wake wake_;
   std::atomic<std::size_t> renewals_running_{0};
+  /// Stripes of which nothing was owed any more, and when: one that is owed again at once, since a node says that it has
+  /// what it has not, waits. Of the one task.
+  std::map<StripeNumber, core::Boottime> paid_;
   std::size_t limit_ = 0;  // how many debts to look at: more when the first ones cannot be paid. Of the one task
 };
 
