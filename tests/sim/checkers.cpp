@@ -19,6 +19,8 @@ constexpr core::Nanoseconds kCallSlack = 1s;
 constexpr core::Nanoseconds kGrace = 10s;
 /// What a quorum leaves to spare.
 constexpr std::size_t kSpare = 1;
+/// A sliding deadline is left where it is while it would move by less than this part of the ttl.
+constexpr int kSlideSteps = 64;
 
 }  // namespace
 
@@ -45,6 +47,12 @@ void ExpectedFile::write(std::uint64_t offset, core::ByteView bytes) {
   unflushed.push_back(content);
   content.resize(std::max<std::size_t>(content.size(), offset + bytes.size()));
   std::ranges::copy(bytes, content.begin() + static_cast<std::ptrdiff_t>(offset));
+}
+
+void ExpectedFile::slide(core::Instant began, core::Instant now, bool written, bool went_well) {
+  if (mode == meta::TtlMode::fixed || (mode == meta::TtlMode::modified && !written)) return;
+  deadline.latest = std::max(deadline.latest, now + ttl);
+  if (went_well) deadline.earliest = std::max(deadline.earliest, began + (ttl - ttl / kSlideSteps - 1ms));
 }
 
 void ExpectedFile::truncate(std::uint64_t size) {
@@ -78,17 +86,17 @@ void Digest::note(std::string_view text) {
   for (const char one : text) note(static_cast<std::uint64_t>(static_cast<unsigned char>(one)));
 }
 
-Judge::Life Judge::life_of(core::Instant deadline) const {
+Judge::Life Judge::life_of(const Death& death) const {
   const core::Instant now = clock_.now();
-  if (now >= deadline) return Life::dead;
-  return now + kLastMomentMax >= deadline ? Life::dying : Life::alive;
+  if (now >= death.latest) return Life::dead;
+  return now + kLastMomentMax >= death.earliest ? Life::dying : Life::alive;
 }
 
-void Judge::local_call(const std::string& what, core::Instant deadline, std::optional<core::Failure> failure) {
-  call(what, clock_.boot_now(), deadline, failure, false);
+void Judge::local_call(const std::string& what, const Death& death, std::optional<core::Failure> failure) {
+  call(what, clock_.boot_now(), death, failure, false);
 }
 
-void Judge::call(const std::string& what, core::Boottime began, core::Instant deadline, std::optional<core::Failure> failure,
+void Judge::call(const std::string& what, core::Boottime began, const Death& death, std::optional<core::Failure> failure,
                  bool crashed) {
   const core::Boottime now = clock_.boot_now();
   ++tally_.calls;
@@ -99,7 +107,7 @@ void Judge::call(const std::string& what, core::Boottime began, core::Instant de
     findings.add(what + " took " + std::to_string((now - began).count() / 1'000'000) + " ms");
   }
   if (!failure) {
-    if (life_of(deadline) == Life::dead) findings.add(what + " went well after the deadline");
+    if (life_of(death) == Life::dead) findings.add(what + " went well after the deadline");
     return;
   }
   if (crashed) {
@@ -107,7 +115,7 @@ void Judge::call(const std::string& what, core::Boottime began, core::Instant de
     return;
   }
   const bool of_death = failure->code == Error::stale || failure->code == Error::gone || failure->code == Error::not_found;
-  if (life_of(deadline) != Life::alive && of_death) return;
+  if (life_of(death) != Life::alive && of_death) return;
   const bool of_the_pool = failure->code == Error::io || failure->code == Error::timed_out;
   if (of_the_pool && away.most_since(core::Boottime{began.ns - kGrace.count()}) > kSpare) {
     ++tally_.excused;

@@ -6,6 +6,7 @@
 //   - What a file holds is what was written to it. A call may fail only for a reason: its file's deadline, or more
 //     machines away, shortly before or during it, than fsync leaves to spare.
 //   - Every call ends in time.
+//   - No receipt of a liar is accepted, what an audit says of a shard is so, and what nodes signed of the dead is gathered.
 #pragma once
 
 #include <map>
@@ -16,6 +17,7 @@
 #include "core/bytes.hpp"
 #include "core/clock.hpp"
 #include "core/result.hpp"
+#include "meta/catalog.hpp"
 
 namespace ephfs::sim {
 
@@ -44,16 +46,27 @@ class AwayHistory {
   std::vector<std::pair<core::Boottime, std::size_t>> steps_;
 };
 
+/// When a file dies. A sliding deadline moves in steps, so that others know it only so far.
+struct Death {
+  core::Instant earliest, latest;
+  Death() = default;
+  Death(core::Instant at) : earliest(at), latest(at) {}
+};
+
 struct ExpectedFile {
   core::Bytes content;
   /// What it held at its last flush, and all it held from then until now: a crash may leave each byte as in any of them.
   /// Empty when a crash must change nothing.
   std::vector<core::Bytes> unflushed;
-  core::Instant deadline;
+  Death deadline;
   bool has_own_deadline = false;
+  meta::TtlMode mode = meta::TtlMode::fixed;
+  core::Milliseconds ttl{0};     // what a sliding deadline slides by
 
   void write(std::uint64_t offset, core::ByteView bytes);
   void truncate(std::uint64_t size);
+  /// A call that began at `began` and has just ended may have moved a sliding deadline, and has if it went well.
+  void slide(core::Instant began, core::Instant now, bool written, bool went_well);
   /// Whether a crash may have left `found`.
   [[nodiscard]] bool may_be(core::ByteView found) const;
 };
@@ -84,17 +97,24 @@ class Judge {
     std::uint64_t excused = 0;  // failed for a reason
     std::uint64_t deaths = 0;   // deadlines looked at
     std::uint64_t crashed = 0;  // cut short by a crash of the caller's own machine
+    std::uint64_t fetched = 0;  // shares that somebody else got
+    std::uint64_t audited = 0;  // shards
+    std::uint64_t missing = 0;  // of them, what nodes had not got
+    std::uint64_t proofs = 0;   // of the dead
+    std::uint64_t complete = 0;  // of them, what had to be proven in full
+    std::uint64_t kept = 0;     // shards that liars had past their deadline
   };
   [[nodiscard]] const Tally& tally() const { return tally_; }
+  [[nodiscard]] Tally& tally() { return tally_; }
 
   enum class Life { alive, dying, dead };
   /// Dying: so near the deadline that a call may already be refused.
-  [[nodiscard]] Life life_of(core::Instant deadline) const;
+  [[nodiscard]] Life life_of(const Death& death) const;
 
   /// A call that asks no other machine. `failure` is none when it went well.
-  void local_call(const std::string& what, core::Instant deadline, std::optional<core::Failure> failure);
+  void local_call(const std::string& what, const Death& death, std::optional<core::Failure> failure);
   /// A call that may need others, begun at `began`. `crashed`: the caller's own machine died meanwhile.
-  void call(const std::string& what, core::Boottime began, core::Instant deadline, std::optional<core::Failure> failure,
+  void call(const std::string& what, core::Boottime began, const Death& death, std::optional<core::Failure> failure,
             bool crashed);
   /// What a read gave against what it had to give.
   void bytes(const std::string& what, core::ByteView got, core::ByteView expected);

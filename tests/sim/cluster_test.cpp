@@ -204,7 +204,7 @@ INSTANTIATE_TEST_SUITE_P(Seeds, SetClocks, ::testing::Values(0U, 1U));
 TEST_F(ClusterTest, Healthy) {
   ScenarioOptions options;
   options.seed = testing::test_seed();
-  options.duration = 1h;
+  options.duration = 40min;
   run(options);
 }
 

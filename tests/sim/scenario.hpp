@@ -5,6 +5,7 @@
 
 #include <array>
 
+#include "net/share_link.hpp"
 #include "tests/sim/checkers.hpp"
 #include "tests/sim/sim_cluster.hpp"
 
@@ -44,6 +45,12 @@ struct ScenarioOptions {
   core::Nanoseconds duration = std::chrono::hours(1);
   std::size_t users = 5;
   bool faults = false;            // machines crash and are cut off, two at a time at most
+  unsigned lost_disks = 0;        // of nodes, one after the other; two at most
+  std::vector<Lie> lies;          // of the first nodes
+  bool sliding = false;           // every other user's files slide
+  bool shares = false;            // users share files, and nodes fetch them
+  bool proofs = false;            // what is proven of the dead is looked at in the end
+  bool audits = false;            // and what audits say of every shard
   bool set_clocks = false;        // wall clocks are set wrong: back anywhere, forward on one node at a time
   unsigned mount_crashes = 0;     // of the machine with the mount, spread over the time
 };
@@ -73,6 +80,13 @@ class Scenario {
   };
   static constexpr std::size_t kFilesPerUser = 10;
   static constexpr std::size_t kMostAway = 2;
+  static constexpr core::Milliseconds kSlidingTtl = std::chrono::minutes(3);
+  struct Shared {
+    net::ShareLink link;
+    core::Bytes content;         // when it was shared
+    std::uint32_t fetches_max = 0;
+    std::uint32_t taken = 0;
+  };
 
   void make_directories();
   void await_end_of_work();
@@ -92,9 +106,28 @@ class Scenario {
   [[nodiscard]] Descriptor open(const std::string& path, int flags);
   [[nodiscard]] core::InodeNumber directory_of(const std::string& path) const;
 
+  [[nodiscard]] meta::TtlMode mode_of(const User& user) const;
+  [[nodiscard]] Death slid(ExpectedFile& file, core::Instant began, bool written, bool went_well);
+
+  // Sharing: scenario_shares.cpp.
+  [[nodiscard]] awaitable<void> share_file(User* user, std::string path);
+  [[nodiscard]] awaitable<void> fetch_shares();
+  [[nodiscard]] awaitable<void> fetch(std::size_t which, std::size_t node);
+  [[nodiscard]] awaitable<void> look_at_ended_shares();
+
+  // What was signed, and what nodes really have: scenario_evidence.cpp.
+  void take_proof(const std::string& path, const Descriptor& descriptor);
+  void look_at_proofs(core::Instant complete_before);
+  [[nodiscard]] awaitable<void> audit_everything();
+  [[nodiscard]] bool is_missing(std::size_t node, const core::ShardId& shard);
+  void look_at_receipts(const meta::Catalog& catalog);
+  void look_at_receipt(const std::string& whose, const core::Bytes& bytes, const core::ShardId& shard, std::size_t node);
+  [[nodiscard]] std::size_t index_of(const core::NodeId& node) const;
+
   // Who comes and goes, and who looks: scenario_machines.cpp.
   [[nodiscard]] awaitable<void> come_and_go();
   [[nodiscard]] awaitable<void> set_clocks();
+  [[nodiscard]] awaitable<void> lose_disks();
   [[nodiscard]] awaitable<void> bring_back(std::size_t node);
   void note_away();
   void say(const std::string& what);
@@ -119,6 +152,8 @@ class Scenario {
   bool paused_ = false;
   bool watching_ = true;
   std::array<std::multimap<core::Deadline, core::ShardId>, SimCluster::kNodes> leases_seen_;
+  std::vector<Shared> shares_;
+  std::map<core::FileId, std::string> proven_;  // files of which a proof was taken while they lived
   std::uint64_t node_faults_ = 0;
   std::uint64_t clocks_set_ = 0;
   std::string fate_doing_;

@@ -113,6 +113,24 @@ awaitable<void> Scenario::bring_back(std::size_t node) {
   co_return;
 }
 
+/// Machines come back with a new disk in them. One after the other, no more than the profile has to spare.
+awaitable<void> Scenario::lose_disks() {
+  for (unsigned i = 0; i < options_.lost_disks; ++i) {
+    const auto part = options_.duration / (options_.lost_disks + 1);
+    co_await core::sleep_for(cluster_.clock(), span(fate_, part / 2, part));
+    const std::size_t node = SimCluster::kNodes - 1 - i;
+    say("node" + std::to_string(node) + " loses its disk");
+    ++node_faults_;
+    judge_.away.note(cluster_.clock().boot_now(), 1);
+    co_await cluster_.crash_node(node);
+    cluster_.lose_disk(node);
+    leases_seen_[node].clear();
+    co_await core::sleep_for(cluster_.clock(), span(fate_, 1s, 30s));
+    co_await bring_back(node);
+    note_away();
+  }
+}
+
 /// The machine with the mount dies; then everything is looked at while nobody works.
 awaitable<void> Scenario::crash_mounts() {
   for (unsigned i = 0; i < options_.mount_crashes; ++i) {
@@ -134,7 +152,7 @@ awaitable<void> Scenario::read_everything(bool after_crash) {
   for (const auto& path : paths) {
     const auto known = judge_.files.find(path);
     if (known == judge_.files.end() || judge_.life_of(known->second.deadline) != Judge::Life::alive) continue;
-    const core::Instant deadline = known->second.deadline;
+    Death deadline = known->second.deadline;
     const Descriptor descriptor = open(path, O_RDONLY);
     if (!descriptor.is_open()) continue;
     std::size_t longest = known->second.content.size();
@@ -142,9 +160,11 @@ awaitable<void> Scenario::read_everything(bool after_crash) {
     core::Bytes out(longest + 1);
     const core::MutableByteView view(out);
     const core::Boottime began = cluster_.clock().boot_now();
+    const core::Instant at = cluster_.clock().now();
     const auto got = co_await descriptor.engine().read(descriptor.file(), 0, view, {});
-    judge_.call("read all of " + path, began, deadline, failure_of(got), false);
     const auto file = judge_.files.find(path);
+    if (file != judge_.files.end()) deadline = slid(file->second, at, false, got && *got > 0);
+    judge_.call("read all of " + path, began, deadline, failure_of(got), false);
     if (!got || file == judge_.files.end()) continue;
     out.resize(*got);
     if (!after_crash) {
@@ -166,7 +186,8 @@ awaitable<void> Scenario::watch_deaths() {
     const core::Instant now = clock.now();
     core::Nanoseconds nap = kLookEvery;
     for (const auto& [path, file] : judge_.files) {
-      if (file.deadline > now) nap = std::min<core::Nanoseconds>(nap, file.deadline - now);
+      const core::Instant latest = file.deadline.latest;
+      if (latest > now) nap = std::min<core::Nanoseconds>(nap, latest - now);
     }
     co_await core::sleep_for(clock, nap);
     for (auto file = judge_.files.begin(); file != judge_.files.end();) {
@@ -207,7 +228,7 @@ awaitable<void> Scenario::watch_nodes() {
     core::Nanoseconds nap = kLookEvery;
     for (std::size_t i = 0; i < SimCluster::kNodes; ++i) {
       const auto* node = cluster_.node(i);
-      if (node == nullptr || node->store().next_deadline().is_never()) continue;
+      if (node == nullptr || cluster_.liar(i) != nullptr || node->store().next_deadline().is_never()) continue;
       const core::Nanoseconds left = node->store().next_deadline().instant() - clock.now() + kDeletedWithin;
       if (left.count() > 0) nap = std::min(nap, left);
     }
@@ -215,7 +236,7 @@ awaitable<void> Scenario::watch_nodes() {
     const bool disks = clock.boot_now() >= disks_due;
     if (disks) disks_due = clock.boot_now() + kDiskEvery;
     for (std::size_t i = 0; i < SimCluster::kNodes; ++i) {
-      if (cluster_.is_down(i)) continue;
+      if (cluster_.is_down(i) || cluster_.liar(i) != nullptr) continue;
       look_at_node(i);
       if (disks) look_at_disk(i);
     }
@@ -248,8 +269,9 @@ void Scenario::look_at_node(std::size_t node) {
   }
 }
 
-/// Every shard file there is belongs to a lease that runs.
+/// Every shard file there is belongs to a lease that runs. What a liar has is his own affair.
 void Scenario::look_at_disk(std::size_t node) {
+  if (cluster_.liar(node) != nullptr) return;
   const auto& store = cluster_.node(node)->store();
   const core::Instant long_ago = cluster_.clock().now() - kDeletedWithin;
   auto& seen = leases_seen_[node];

@@ -36,6 +36,17 @@ std::size_t choose_length(testing::Random& random) {
 
 }  // namespace
 
+/// Every other user works on files that slide: on writing, or on reading too.
+meta::TtlMode Scenario::mode_of(const User& user) const {
+  if (!options_.sliding || user.index % 2 == 0) return meta::TtlMode::fixed;
+  return user.index % 4 == 1 ? meta::TtlMode::modified : meta::TtlMode::accessed;
+}
+
+Death Scenario::slid(ExpectedFile& file, core::Instant began, bool written, bool went_well) {
+  file.slide(began, cluster_.clock().now(), written, went_well);
+  return file.deadline;
+}
+
 core::InodeNumber Scenario::directory_of(const std::string& path) const {
   for (const auto& user : users_) {
     if (path.starts_with(user->name + '/')) return user->directory;
@@ -65,6 +76,8 @@ awaitable<void> Scenario::work(User* user) {
       rename_file(user, path, user->name + "/f" + std::to_string(random.below(kFilesPerUser)));
     } else if (what < 17) {
       truncate_file(user, path);
+    } else if (what < 19 && options_.shares) {
+      co_await share_file(user, path);
     } else {
       set_ttl(user, path);
     }
@@ -75,7 +88,7 @@ awaitable<void> Scenario::work(User* user) {
 
 Descriptor Scenario::open(const std::string& path, int flags) {
   const auto& mount = cluster_.mount();
-  const core::Instant deadline = judge_.files.at(path).deadline;
+  const Death deadline = judge_.files.at(path).deadline;
   const auto found = mount->engine->lookup(directory_of(path), name_of(path));
   judge_.local_call("lookup " + path, deadline, failure_of(found));
   if (!found) return {};
@@ -95,7 +108,9 @@ awaitable<void> Scenario::write_file(User* user, std::string path) {
     const auto& mount = cluster_.mount();
     auto created = mount->engine->create(user->directory, name_of(path), 0644, O_RDWR, {});
     ExpectedFile file;
-    file.deadline = cluster_.clock().now() + cluster_.options().ttl.initial;
+    file.mode = mode_of(*user);
+    file.ttl = file.mode == meta::TtlMode::fixed ? cluster_.options().ttl.initial : kSlidingTtl;
+    file.deadline = cluster_.clock().now() + file.ttl;
     judge_.local_call("create " + path, file.deadline, failure_of(created));
     if (created) {
       mount->engine->forget(created->first.number, 1);
@@ -112,14 +127,16 @@ awaitable<void> Scenario::write_file(User* user, std::string path) {
     const std::uint64_t offset = std::min<std::uint64_t>(random.chance(2) ? size : random.below(size + 1), kContentMax) + gap;
     const core::Bytes bytes = random.bytes(choose_length(random));
     const core::Boottime began = cluster_.clock().boot_now();
-    const core::Instant deadline = before->second.deadline;
+    const core::Instant at = cluster_.clock().now();
+    Death deadline = before->second.deadline;
     auto written = descriptor.engine().try_write(*descriptor.file(), offset, bytes);
     if (!written && written.error().code == core::Error::would_block) {
       written = co_await descriptor.engine().write(descriptor.file(), offset, bytes, {});
     }
     const bool crashed = descriptor.mount() != cluster_.mount();
-    judge_.call("write " + path, began, deadline, failure_of(written), crashed);
     const auto file = judge_.files.find(path);
+    if (file != judge_.files.end()) deadline = slid(file->second, at, true, written.has_value());
+    judge_.call("write " + path, began, deadline, failure_of(written), crashed);
     if (!written || crashed || file == judge_.files.end()) co_return;
     file->second.write(offset, bytes);
   }
@@ -135,7 +152,7 @@ awaitable<void> Scenario::save(User* user, std::string path, const Descriptor* d
   const std::uint64_t how = user->random.below(10);
   if (how == 0) co_return;
   const core::Boottime began = cluster_.clock().boot_now();
-  const core::Instant deadline = judge_.files.at(path).deadline;
+  const Death deadline = judge_.files.at(path).deadline;
   Result<> saved;
   if (how < 6) {
     saved = descriptor->engine().try_flush(*descriptor->file());
@@ -149,6 +166,7 @@ awaitable<void> Scenario::save(User* user, std::string path, const Descriptor* d
   judge_.call((how < 6 ? "flush " : "fsync ") + path, began, deadline, failure_of(saved), crashed);
   const auto file = judge_.files.find(path);
   if (saved && !crashed && file != judge_.files.end()) file->second.unflushed.clear();
+  if (saved && !crashed && how >= 6 && options_.proofs) take_proof(path, *descriptor);
 }
 
 awaitable<void> Scenario::read_file(User* user, std::string path) {
@@ -161,8 +179,9 @@ awaitable<void> Scenario::read_file(User* user, std::string path) {
   const std::size_t length = random.chance(3) ? size + 10 : random.between(1, 200'000);
   const auto from = file.content.begin() + static_cast<std::ptrdiff_t>(offset);
   const core::Bytes expected(from, from + static_cast<std::ptrdiff_t>(std::min(length, size - offset)));
-  const core::Instant deadline = file.deadline;
+  Death deadline = file.deadline;
   const core::Boottime began = cluster_.clock().boot_now();
+  const core::Instant at = cluster_.clock().now();
   core::Bytes out(length);
   const core::MutableByteView view(out);
   auto got = descriptor.engine().try_read(*descriptor.file(), offset, view);
@@ -170,6 +189,9 @@ awaitable<void> Scenario::read_file(User* user, std::string path) {
     got = co_await descriptor.engine().read(descriptor.file(), offset, view, {});
   }
   const bool crashed = descriptor.mount() != cluster_.mount();
+  if (const auto now = judge_.files.find(path); now != judge_.files.end()) {
+    deadline = slid(now->second, at, false, got && *got > 0);
+  }
   judge_.call("read " + path, began, deadline, failure_of(got), crashed);
   if (got) judge_.bytes("read " + path, core::ByteView(out).first(*got), expected);
 }
@@ -186,6 +208,8 @@ void Scenario::rename_file(User* user, const std::string& from, const std::strin
   if (from == to) return;
   const auto target = judge_.files.find(to);
   if (target != judge_.files.end() && judge_.life_of(target->second.deadline) != Judge::Life::alive) return;
+  // What is saved over a sliding file slides, or not, by rules that have tests of their own.
+  if (target != judge_.files.end() && mode_of(*user) != meta::TtlMode::fixed) return;
   const auto done = cluster_.mount()->engine->rename(user->directory, name_of(from), user->directory, name_of(to),
                                                      fs::RenameMode::replace);
   ExpectedFile moved = judge_.files.at(from);
@@ -215,7 +239,8 @@ void Scenario::truncate_file(User* user, const std::string& path) {
   set.size = user->random.chance(3) ? 0 : user->random.below(file.content.size() + 10'000);
   const auto done = engine->set_attributes(found->number, set, false);
   engine->forget(found->number, 1);
-  judge_.local_call("truncate " + path, file.deadline, failure_of(done));
+  const core::Instant at = cluster_.clock().now();
+  judge_.local_call("truncate " + path, slid(file, at, true, done.has_value()), failure_of(done));
   if (done) file.truncate(*set.size);
 }
 
@@ -234,11 +259,12 @@ void Scenario::set_ttl(User* user, const std::string& path) {
                                      fs::XattrMode::any);
   judge_.local_call("ttl " + path, file.deadline, failure_of(set));
   if (set) {
+    file.ttl = ttl;
     file.deadline = cluster_.clock().now() + ttl;
     file.has_own_deadline = true;
     const auto expires = engine->xattr(found->number, "user.ephfs.expires");
     judge_.local_call("expires " + path, file.deadline, failure_of(expires));
-    if (expires && core::as_text(*expires) != core::format_instant(file.deadline)) {
+    if (expires && core::as_text(*expires) != core::format_instant(file.deadline.latest)) {
       judge_.findings.add(path + " says it expires " + std::string(core::as_text(*expires)));
     }
   }

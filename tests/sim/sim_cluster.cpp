@@ -54,7 +54,7 @@ fs::EngineOptions SimCluster::default_options() {
   return options;
 }
 
-SimCluster::SimCluster(std::uint64_t seed, fs::EngineOptions options)
+SimCluster::SimCluster(std::uint64_t seed, fs::EngineOptions options, std::vector<Lie> lies)
     : randomness_(seed),
       network_(std::make_unique<testing::SimNetwork>(context_.get_executor(), clock_, seed)),
       keys_{core::random_id<core::VolumeId>(), core::random_key(), core::random_key()},
@@ -64,6 +64,7 @@ SimCluster::SimCluster(std::uint64_t seed, fs::EngineOptions options)
     node.host = "node" + std::to_string(i);
     node.directory = directory_ / node.host;
     node.address = node.host + ":7000";
+    if (i < lies.size()) node.lie = lies[i];
     nodes_.push_back(std::move(node));
   }
   make_pool();
@@ -87,6 +88,8 @@ SimCluster::~SimCluster() {
     for (auto& node : nodes_) {
       if (!node.running) continue;
       if (node.time->keeper) co_await node.time->keeper->stop();
+      if (node.liars_server) co_await node.liars_server->stop();
+      node.liars_server.reset();
       co_await node.running->stop();
       node.running.reset();
     }
@@ -101,7 +104,10 @@ SimCluster::~SimCluster() {
 void SimCluster::make_pool() {
   const auto pool = core::random_id<core::PoolId>();
   std::vector<std::pair<files::path, net::Member>> members;
-  for (const auto& node : nodes_) members.emplace_back(node.directory, member_of(node.directory, node.address));
+  for (auto& node : nodes_) {
+    members.emplace_back(node.directory, member_of(node.directory, node.address));
+    node.id = members.back().second.id;
+  }
   const files::path mounting = directory_ / "mount0" / "node";
   members.emplace_back(mounting, member_of(mounting, ""));
   for (const auto& [directory, self] : members) {
@@ -156,7 +162,8 @@ void SimCluster::open_node(std::size_t which) {
   network_->restart(node.host);
   node::NodeOptions options;
   options.directory = node.directory;
-  options.listen = options.advertise = node.address;
+  // A liar does not let the node that it might have been speak to others.
+  if (node.lie == Lie::none) options.listen = options.advertise = node.address;
   options.capacity = kNodeCapacity;
   node.time = open_clock(node.directory);
   node.running = value_of(node::Node::open(std::move(options), node_context(node.host, *node.time->guarded)));
@@ -165,7 +172,23 @@ void SimCluster::open_node(std::size_t which) {
 void SimCluster::start_node(std::size_t which) {
   SimNode& node = nodes_[which];
   value_of(node.running->start());
+  if (node.lie != Lie::none) start_liar(node);
   keep_clock(*node.time, *node.running, nullptr);
+}
+
+void SimCluster::start_liar(SimNode& node) {
+  const auto seed = value_of(core::load_or_create_node_seed(node.directory / "node.key"));
+  node.liar = std::make_unique<LyingPeer>(*node.time->guarded, seed, kNodeCapacity, node.lie);
+  value_of(node.running->pool().set_own_address(node.address));
+  node.liars_server =
+      std::make_unique<net::PeerServer>(executor(), *node.time->guarded, value_of(node.running->transport().listen(node.address)),
+                                        *node.liar, node.running->pool());
+  node.liars_server->start();
+}
+
+void SimCluster::lose_disk(std::size_t which) {
+  EPHFS_CHECK(is_down(which), "a disk is changed while the machine is off");
+  for (const char* kind : {"shards", "receipts", "shares"}) files::remove_all(nodes_[which].directory / kind);
 }
 
 void SimCluster::cut_off(std::size_t which) {

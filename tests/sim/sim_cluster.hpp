@@ -15,6 +15,7 @@
 #include "fs/engine.hpp"
 #include "node/clock_keeper.hpp"
 #include "node/node.hpp"
+#include "tests/sim/lying_peer.hpp"
 #include "tests/support/seeded.hpp"
 #include "tests/support/shifted_clock.hpp"
 #include "tests/support/sim_network.hpp"
@@ -49,7 +50,8 @@ class SimCluster {
  public:
   static constexpr std::size_t kNodes = 6;
 
-  explicit SimCluster(std::uint64_t seed, fs::EngineOptions options = default_options());
+  /// `lies[i]` is what node i lies about; those behind the end are honest.
+  explicit SimCluster(std::uint64_t seed, fs::EngineOptions options = default_options(), std::vector<Lie> lies = {});
   /// Stops whatever runs. Nobody holds a descriptor any more.
   ~SimCluster();
   SimCluster(const SimCluster&) = delete;
@@ -67,6 +69,13 @@ class SimCluster {
   [[nodiscard]] node::Node* node(std::size_t which) const { return nodes_[which].running.get(); }
   [[nodiscard]] std::filesystem::path node_directory(std::size_t which) const { return nodes_[which].directory; }
 
+  /// Of a node that lies; null for an honest one. It is never down.
+  [[nodiscard]] const LyingPeer* liar(std::size_t which) const { return nodes_[which].liar.get(); }
+  [[nodiscard]] core::NodeId node_id(std::size_t which) const { return nodes_[which].id; }
+  [[nodiscard]] std::string address(std::size_t which) const { return nodes_[which].address; }
+
+  /// What a new disk in a node that is down has: its key and its pool, and nothing of what it kept.
+  void lose_disk(std::size_t which);
   /// Resumes when nothing of the node is left in memory.
   [[nodiscard]] awaitable<void> crash_node(std::size_t which);
   /// Opens it again, but serves nothing yet.
@@ -98,14 +107,19 @@ class SimCluster {
     std::string host;
     std::filesystem::path directory;
     std::string address;
+    core::NodeId id;
     std::unique_ptr<MachineClock> time;
     std::unique_ptr<node::Node> running;
     bool cut_off = false;
+    Lie lie = Lie::none;
+    std::unique_ptr<LyingPeer> liar;
+    std::unique_ptr<net::PeerServer> liars_server;
   };
 
   [[nodiscard]] node::NodeContext node_context(const std::string& host, core::Clock& clock);
   [[nodiscard]] std::unique_ptr<MachineClock> open_clock(const std::filesystem::path& directory);
   void keep_clock(MachineClock& time, node::Node& node, fs::Engine* engine);
+  void start_liar(SimNode& node);
   void make_pool();
   [[nodiscard]] MountPtr open_mount(unsigned number);
 
