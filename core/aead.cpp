@@ -71,23 +71,20 @@ struct Aead::State {
     }
     EPHFS_CHECK(algorithm == AeadAlgorithm::aes_256_gcm, "the algorithm is known");
     gcm = EVP_CIPHER_CTX_new();
-    EPHFS_CHECK(
-        gcm != nullptr && EVP_EncryptInit_ex2(gcm, aes_256_gcm(), as_u8(key.view()), nullptr, nullptr) == 1,
-        "OpenSSL takes a key");
+    EPHFS_CHECK(gcm != nullptr && EVP_EncryptInit_ex2(gcm, aes_256_gcm(), as_u8(key.view()), nullptr, nullptr) == 1,
+                "OpenSSL takes a key");
   }
   ~State() { EVP_CIPHER_CTX_free(gcm); }
   State(const State&) = delete;
   State& operator=(const State&) = delete;
 
   // Everything of a block but its tag.
-  void run_gcm(int encrypt, std::uint64_t number, ByteView associated, ByteView in,
-               MutableByteView out) const {
+  void run_gcm(int encrypt, std::uint64_t number, ByteView associated, ByteView in, MutableByteView out) const {
     const auto nonce = nonce_of<kGcmNonceBytes>(number);
     int written = 0;
     bool done = EVP_CipherInit_ex2(gcm, nullptr, nullptr, as_u8(ByteView(nonce)), encrypt, nullptr) == 1;
     if (!associated.empty()) {
-      done =
-          done && EVP_CipherUpdate(gcm, nullptr, &written, as_u8(associated), as_int(associated.size())) == 1;
+      done = done && EVP_CipherUpdate(gcm, nullptr, &written, as_u8(associated), as_int(associated.size())) == 1;
     }
     if (!in.empty()) {
       done = done && EVP_CipherUpdate(gcm, as_u8(out), &written, as_u8(in), as_int(in.size())) == 1 &&
@@ -107,16 +104,16 @@ void Aead::seal(std::uint64_t number, ByteView associated, ByteView plain, Mutab
   EPHFS_CHECK(out.size() == plain.size() + kAeadTagBytes, "a sealed block is its bytes and a tag");
   if (state_->gcm == nullptr) {
     const auto nonce = nonce_of<kXchachaNonceBytes>(number);
-    crypto_aead_xchacha20poly1305_ietf_encrypt(as_u8(out), nullptr, as_u8(plain), plain.size(),
-                                               as_u8(associated), associated.size(), nullptr,
-                                               as_u8(ByteView(nonce)), as_u8(state_->xchacha.view()));
+    crypto_aead_xchacha20poly1305_ietf_encrypt(as_u8(out), nullptr, as_u8(plain), plain.size(), as_u8(associated),
+                                               associated.size(), nullptr, as_u8(ByteView(nonce)),
+                                               as_u8(state_->xchacha.view()));
     return;
   }
   state_->run_gcm(1, number, associated, plain, out.first(plain.size()));
   int written = 0;
-  const bool tagged = EVP_EncryptFinal_ex(state_->gcm, as_u8(out.last(kAeadTagBytes)), &written) == 1 &&
-                      EVP_CIPHER_CTX_ctrl(state_->gcm, EVP_CTRL_AEAD_GET_TAG, kAeadTagBytes,
-                                          out.last(kAeadTagBytes).data()) == 1;
+  const bool tagged =
+      EVP_EncryptFinal_ex(state_->gcm, as_u8(out.last(kAeadTagBytes)), &written) == 1 &&
+      EVP_CIPHER_CTX_ctrl(state_->gcm, EVP_CTRL_AEAD_GET_TAG, kAeadTagBytes, out.last(kAeadTagBytes).data()) == 1;
   EPHFS_CHECK(tagged, "OpenSSL gives a tag");
 }
 
@@ -148,9 +145,7 @@ Key derive_key(const Key& key, std::string_view purpose, ByteView salt) {
   store_le(MutableByteView(salt_bytes), std::uint64_t{salt.size()});
   Key derived = Key::zeroed();
   crypto_generichash_state state;
-  const auto add = [&state](ByteView part) {
-    return crypto_generichash_update(&state, as_u8(part), part.size()) == 0;
-  };
+  const auto add = [&state](ByteView part) { return crypto_generichash_update(&state, as_u8(part), part.size()) == 0; };
   const bool done = crypto_generichash_init(&state, as_u8(key.view()), Key::kSize, Key::kSize) == 0 &&
                     add(as_bytes(purpose)) && add(salt_bytes) && add(salt) &&
                     crypto_generichash_final(&state, as_u8(derived.mutable_view()), Key::kSize) == 0;
@@ -166,9 +161,9 @@ Bytes seal_small(const Key& key, ByteView associated, ByteView plain) {
   Bytes sealed(kXchachaNonceBytes + plain.size() + kAeadTagBytes);
   const auto nonce = MutableByteView(sealed).first(kXchachaNonceBytes);
   fill_random(nonce);
-  crypto_aead_xchacha20poly1305_ietf_encrypt(
-      as_u8(MutableByteView(sealed).subspan(kXchachaNonceBytes)), nullptr, as_u8(plain), plain.size(),
-      as_u8(associated), associated.size(), nullptr, as_u8(ByteView(nonce)), as_u8(key.view()));
+  crypto_aead_xchacha20poly1305_ietf_encrypt(as_u8(MutableByteView(sealed).subspan(kXchachaNonceBytes)), nullptr,
+                                             as_u8(plain), plain.size(), as_u8(associated), associated.size(), nullptr,
+                                             as_u8(ByteView(nonce)), as_u8(key.view()));
   return sealed;
 }
 

@@ -19,8 +19,8 @@ constexpr std::size_t kAeadTagBytes = 16;
 /// The faster of the two on this processor.
 [[nodiscard]] AeadAlgorithm preferred_aead();
 
-/// Encrypts and opens blocks under one key. Setting a key up costs about a microsecond, so an object serves all blocks of
-/// an extent; give it back its memory by destroying it (the key schedule is wiped). One thread at a time.
+/// Encrypts and opens blocks under one key. Setting a key up costs about a microsecond, so an object serves all blocks
+/// of an extent; give it back its memory by destroying it (the key schedule is wiped). One thread at a time.
 class Aead {
  public:
   /// `key` is read here and not kept by reference.

@@ -24,9 +24,13 @@ struct TaskGroup::State {
   }
 };
 
-std::shared_ptr<TaskGroup::State> TaskGroup::make_state() { return std::make_shared<State>(); }
+std::shared_ptr<TaskGroup::State> TaskGroup::make_state() {
+  return std::make_shared<State>();
+}
 
-TaskGroup::~TaskGroup() { EPHFS_CHECK(running() == 0, "a task group is joined before it is destroyed"); }
+TaskGroup::~TaskGroup() {
+  EPHFS_CHECK(running() == 0, "a task group is joined before it is destroyed");
+}
 
 void TaskGroup::spawn(const asio::any_io_executor& executor, std::function<awaitable<void>()> task) {
   {

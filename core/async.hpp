@@ -4,6 +4,14 @@
 // are taken by value, nothing is detached outside a TaskGroup.
 #pragma once
 
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <utility>
+
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/associated_executor.hpp>
 #include <boost/asio/async_result.hpp>
@@ -12,13 +20,6 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <condition_variable>
-#include <deque>
-#include <functional>
-#include <memory>
-#include <mutex>
-#include <optional>
-#include <utility>
 
 #include "core/check.hpp"
 #include "core/clock.hpp"
@@ -36,9 +37,7 @@ awaitable<void> suspend(Start start) {
       [start = std::move(start)](auto handler) mutable {
         auto executor = asio::get_associated_executor(handler);
         auto shared = std::make_shared<decltype(handler)>(std::move(handler));
-        start(std::function<void()>([executor, shared] {
-          asio::post(executor, [shared] { std::move (*shared)(); });
-        }));
+        start(std::function<void()>([executor, shared] { asio::post(executor, [shared] { std::move (*shared)(); }); }));
       },
       asio::use_awaitable);
 }

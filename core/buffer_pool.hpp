@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Large buffers, made once and used again: streaming must neither hold more than a few of them nor have the allocator map
-// and unmap megabytes for each stripe or shard, which the kernel clears every time. Thread-safe.
+// Large buffers, made once and used again: streaming must neither hold more than a few of them nor have the allocator
+// map and unmap megabytes for each stripe or shard, which the kernel clears every time. Thread-safe.
 #pragma once
 
 #include <atomic>

@@ -48,6 +48,8 @@ Buffer Buffer::copy_of(ByteView bytes) {
   return buffer;
 }
 
-void Buffer::Free::operator()(std::byte* bytes) const noexcept { ::operator delete[](bytes, kBufferAlignment); }
+void Buffer::Free::operator()(std::byte* bytes) const noexcept {
+  ::operator delete[](bytes, kBufferAlignment);
+}
 
 }  // namespace ephfs::core

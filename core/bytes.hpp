@@ -26,7 +26,9 @@ using Bytes = std::vector<std::byte>;
 [[nodiscard]] inline std::string_view as_text(ByteView bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
-[[nodiscard]] inline Bytes to_bytes(ByteView view) { return {view.begin(), view.end()}; }
+[[nodiscard]] inline Bytes to_bytes(ByteView view) {
+  return {view.begin(), view.end()};
+}
 /// The same bytes for C libraries, which speak of unsigned char.
 [[nodiscard]] inline const std::uint8_t* as_u8(ByteView view) {
   return reinterpret_cast<const std::uint8_t*>(view.data());

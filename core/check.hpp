@@ -11,8 +11,8 @@ namespace ephfs::core {
 }  // namespace ephfs::core
 
 /// Stays on in every build. For what this program promises itself; bytes from outside are validated instead.
-#define EPHFS_CHECK(condition, meaning)                        \
-  do {                                                         \
-    if (!(condition)) [[unlikely]]                             \
-      ::ephfs::core::fail_check(#condition, meaning);          \
+#define EPHFS_CHECK(condition, meaning)               \
+  do {                                                \
+    if (!(condition)) [[unlikely]]                    \
+      ::ephfs::core::fail_check(#condition, meaning); \
   } while (false)

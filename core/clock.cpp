@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/clock.hpp"
 
+#include <ctime>
+
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <ctime>
 
 #include "core/check.hpp"
 
@@ -46,11 +47,17 @@ class SystemTimer final : public Timer {
 
 }  // namespace
 
-Instant SystemClock::now() const { return {read_clock_ns(CLOCK_REALTIME) / 1'000'000}; }
+Instant SystemClock::now() const {
+  return {read_clock_ns(CLOCK_REALTIME) / 1'000'000};
+}
 
-std::int64_t SystemClock::file_time_ns() const { return read_clock_ns(CLOCK_REALTIME_COARSE); }
+std::int64_t SystemClock::file_time_ns() const {
+  return read_clock_ns(CLOCK_REALTIME_COARSE);
+}
 
-Boottime SystemClock::boot_now() const { return {read_clock_ns(CLOCK_BOOTTIME)}; }
+Boottime SystemClock::boot_now() const {
+  return {read_clock_ns(CLOCK_BOOTTIME)};
+}
 
 std::unique_ptr<Timer> SystemClock::call_at(boost::asio::any_io_executor executor, Boottime when,
                                             std::function<void()> handler) {

@@ -3,9 +3,10 @@
 // milliseconds. SystemClock is the machine's; tests/support has the virtual one. Thread-safe.
 #pragma once
 
-#include <boost/asio/any_io_executor.hpp>
 #include <functional>
 #include <memory>
+
+#include <boost/asio/any_io_executor.hpp>
 
 #include "core/time.hpp"
 

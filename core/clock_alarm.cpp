@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/clock_alarm.hpp"
 
+#include <array>
+#include <cerrno>
+#include <ctime>
+
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
-
-#include <array>
-#include <cerrno>
-#include <ctime>
 
 namespace ephfs::core {
 namespace {

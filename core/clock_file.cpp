@@ -65,8 +65,7 @@ Result<ClockSlot> parse_clock_slot(ByteView slot) {
   read.mark.boot.ns = load_le<std::int64_t>(slot.subspan(26));
   read.mark.offset_ns = load_le<std::int64_t>(slot.subspan(34));
   std::ranges::copy(slot.subspan(42, 16), read.mark.boot_id.begin());
-  read.mark.ceiling_ns =
-      version == 1 ? read.mark.offset_ns + kCeilingMaxNs : load_le<std::int64_t>(slot.subspan(58));
+  read.mark.ceiling_ns = version == 1 ? read.mark.offset_ns + kCeilingMaxNs : load_le<std::int64_t>(slot.subspan(58));
   const auto& mark = read.mark;
   const bool plausible = mark.confirmed.ms >= 0 && mark.confirmed <= kConfirmedMax && mark.boot.ns >= 0 &&
                          mark.boot.ns <= kBootMaxNs && mark.offset_ns >= -kBootMaxNs &&

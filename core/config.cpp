@@ -54,24 +54,20 @@ class ConfigReader {
     return {};
   }
   [[nodiscard]] Failure mistake(const YAML::Mark& mark, const std::string& what) const {
-    return fail(Error::invalid_argument,
-                file_.path.string() + ":" + std::to_string(line_of(mark)) + ": " + what);
+    return fail(Error::invalid_argument, file_.path.string() + ":" + std::to_string(line_of(mark)) + ": " + what);
   }
   ConfigFile take() { return std::move(file_); }
 
  private:
   Result<std::string> read_key(const YAML::Node& node, std::set<std::string>& seen) const {
     if (!node.IsScalar()) return mistake(node.Mark(), "a key is a word");
-    if (!seen.insert(node.Scalar()).second)
-      return mistake(node.Mark(), "repeated key " + in_quotes(node.Scalar()));
+    if (!seen.insert(node.Scalar()).second) return mistake(node.Mark(), "repeated key " + in_quotes(node.Scalar()));
     return node.Scalar();
   }
 
-  Result<std::string> read_scalar(const std::string& key, const YAML::Mark& mark,
-                                  const YAML::Node& value) const {
+  Result<std::string> read_scalar(const std::string& key, const YAML::Mark& mark, const YAML::Node& value) const {
     if (value.IsNull()) return mistake(mark, "key " + in_quotes(key) + " has no value");
-    if (!value.IsScalar())
-      return mistake(mark, "key " + in_quotes(key) + " takes one value, not a list or map");
+    if (!value.IsScalar()) return mistake(mark, "key " + in_quotes(key) + " takes one value, not a list or map");
     return value.Scalar();
   }
 
@@ -89,8 +85,7 @@ class ConfigReader {
     std::set<NodeId> seen;
     for (const YAML::Node& item : list) {
       EPHFS_TRY(PeerAddress peer, read_peer(item));
-      if (!seen.insert(peer.id).second)
-        return mistake(item.Mark(), "peer " + peer.id.hex() + " is named twice");
+      if (!seen.insert(peer.id).second) return mistake(item.Mark(), "peer " + peer.id.hex() + " is named twice");
       file_.peers.push_back(std::move(peer));
     }
     return {};
@@ -103,8 +98,7 @@ class ConfigReader {
     for (const auto& entry : item) {
       const YAML::Mark mark = entry.first.Mark();
       EPHFS_TRY(const std::string key, read_key(entry.first, seen));
-      if (key != "id" && key != "address")
-        return mistake(mark, "unknown key " + in_quotes(key) + " of a peer");
+      if (key != "id" && key != "address") return mistake(mark, "unknown key " + in_quotes(key) + " of a peer");
       EPHFS_TRY(std::string text, read_scalar(key, mark, entry.second));
       if (key == "id") {
         const auto id = NodeId::from_hex(text);
@@ -126,13 +120,11 @@ class ConfigReader {
 };
 
 bool is_host_character(char c) {
-  return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '-' ||
-         c == '_';
+  return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '-' || c == '_';
 }
 
 bool is_name(std::string_view text) {
-  return !text.empty() && text.size() <= kHostLengthMax &&
-         std::all_of(text.begin(), text.end(), is_host_character);
+  return !text.empty() && text.size() <= kHostLengthMax && std::all_of(text.begin(), text.end(), is_host_character);
 }
 
 bool is_ipv6(std::string_view text) {
@@ -151,8 +143,7 @@ constexpr std::array kSizeUnits{SizeUnit{'T', 40}, SizeUnit{'G', 30}, SizeUnit{'
 
 }  // namespace
 
-Result<ConfigFile> read_config(const std::filesystem::path& path,
-                               const std::vector<std::string>& known_keys) {
+Result<ConfigFile> read_config(const std::filesystem::path& path, const std::vector<std::string>& known_keys) {
   auto content = read_file(path, kConfigBytesMax);
   if (!content) {
     Failure failure = std::move(content).error();
@@ -172,8 +163,7 @@ Result<ConfigFile> read_config(const std::filesystem::path& path,
 
 Result<HostPort> parse_address(std::string_view text, bool allow_any_port) {
   const auto refuse = [&](std::string_view why) {
-    return fail(Error::invalid_argument,
-                in_quotes(text) + " is not HOST:PORT or [IPV6]:PORT: " + std::string(why));
+    return fail(Error::invalid_argument, in_quotes(text) + " is not HOST:PORT or [IPV6]:PORT: " + std::string(why));
   };
   const std::size_t colon = text.rfind(':');
   if (colon == std::string_view::npos) return refuse("the port is missing");
@@ -208,8 +198,7 @@ Result<std::uint64_t> parse_size(std::string_view text) {
     if (good) shift = unit->shift;
   }
   if (!good || value > std::numeric_limits<std::uint64_t>::max() >> shift) {
-    return fail(Error::invalid_argument,
-                in_quotes(text) + " is not a size like 10G, 512M, 64K or a number of bytes");
+    return fail(Error::invalid_argument, in_quotes(text) + " is not a size like 10G, 512M, 64K or a number of bytes");
   }
   return value << shift;
 }

@@ -77,9 +77,7 @@ class Kernel {
 struct Pattern {
   std::bitset<kShardsMax> present;
   std::bitset<kDataShardsMax> computed;
-  [[nodiscard]] std::uint64_t key() const {
-    return present.to_ullong() << kDataShardsMax | computed.to_ullong();
-  }
+  [[nodiscard]] std::uint64_t key() const { return present.to_ullong() << kDataShardsMax | computed.to_ullong(); }
 };
 
 std::uint8_t* writable(ByteView bytes) {
@@ -182,8 +180,7 @@ Result<> ErasureCode::restore(std::span<const Piece> pieces, std::span<const uns
                               std::span<const MutableByteView> out) const {
   const Profile profile = tables_->profile;
   const auto refuse = [&](std::string_view why) {
-    return fail(Error::invalid_argument,
-                "restore a stripe of " + format_profile(profile) + ": " + std::string(why));
+    return fail(Error::invalid_argument, "restore a stripe of " + format_profile(profile) + ": " + std::string(why));
   };
   if (pieces.size() != profile.k) return refuse("exactly k pieces are needed");
   if (wanted.size() != out.size()) return refuse("each wanted shard needs its place");
@@ -193,16 +190,14 @@ Result<> ErasureCode::restore(std::span<const Piece> pieces, std::span<const uns
   Pattern pattern;
   std::array<std::uint8_t*, kShardsMax> piece_at{};
   for (const Piece& piece : pieces) {
-    if (piece.index >= profile.width() || pattern.present[piece.index])
-      return refuse("the pieces' indexes differ");
+    if (piece.index >= profile.width() || pattern.present[piece.index]) return refuse("the pieces' indexes differ");
     if (piece.bytes.size() != size) return refuse("the pieces are of one length");
     pattern.present.set(piece.index);
     piece_at[piece.index] = writable(piece.bytes);
   }
   std::array<std::uint8_t*, kDataShardsMax> place_of{};
   for (std::size_t i = 0; i < wanted.size(); ++i) {
-    if (wanted[i] >= profile.k || pattern.computed[wanted[i]])
-      return refuse("the wanted are different data shards");
+    if (wanted[i] >= profile.k || pattern.computed[wanted[i]]) return refuse("the wanted are different data shards");
     if (out[i].size() != size) return refuse("the places are as long as the pieces");
     pattern.computed.set(wanted[i]);
     place_of[wanted[i]] = as_u8(out[i]);
@@ -241,9 +236,8 @@ Result<Profile> parse_profile(std::string_view text) {
     const auto m = number(text.substr(plus + 1));
     if (k && m && is_valid({*k, *m})) return Profile{*k, *m};
   }
-  return fail(
-      Error::invalid_argument,
-      "'" + std::string(text) + "' is not a profile K+M like 4+2: 1 to 16 data and 0 to 4 parity shards");
+  return fail(Error::invalid_argument,
+              "'" + std::string(text) + "' is not a profile K+M like 4+2: 1 to 16 data and 0 to 4 parity shards");
 }
 
 std::string format_profile(Profile profile) {

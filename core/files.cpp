@@ -55,8 +55,7 @@ Result<FileDescriptor> open_file(const std::filesystem::path& path, int flags, u
 }
 
 Result<> write_all(const FileDescriptor& file, std::uint64_t offset, ByteView bytes) {
-  if (!in_file_range(offset, bytes.size()))
-    return fail(Error::file_too_large, "write beyond the largest file");
+  if (!in_file_range(offset, bytes.size())) return fail(Error::file_too_large, "write beyond the largest file");
   static Probe probe("stage", "disk write");
   const ProbeScope scope(probe, bytes.size());
   while (!bytes.empty()) {
@@ -75,8 +74,7 @@ Result<> read_exactly(const FileDescriptor& file, std::uint64_t offset, MutableB
   static Probe probe("stage", "disk read");
   const ProbeScope scope(probe, out.size());
   while (!out.empty()) {
-    const auto count =
-        retry([&] { return ::pread(file.get(), out.data(), out.size(), static_cast<off_t>(offset)); });
+    const auto count = retry([&] { return ::pread(file.get(), out.data(), out.size(), static_cast<off_t>(offset)); });
     if (count < 0) return fail_errno("read");
     if (count == 0) {
       return fail(Error::damaged, "read: the file ends at " + std::to_string(offset) + ", " +
@@ -102,8 +100,7 @@ Result<Bytes> read_file(const std::filesystem::path& path, std::size_t limit) {
       // One byte over the limit is enough to know that it is exceeded.
       content.resize(limit < target ? limit + 1 : target);
     }
-    const auto count =
-        retry([&] { return ::read(file.get(), content.data() + size, content.size() - size); });
+    const auto count = retry([&] { return ::read(file.get(), content.data() + size, content.size() - size); });
     if (count < 0) return fail_errno("read " + path.string());
     if (count == 0) break;
     size += static_cast<std::size_t>(count);

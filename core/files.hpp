@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Files as crash-safe programs use them: owned descriptors, whole reads and writes, and replacing a file so that a crash
-// leaves the old content or the new.
+// Files as crash-safe programs use them: owned descriptors, whole reads and writes, and replacing a file so that a
+// crash leaves the old content or the new.
 #pragma once
 
 #include <filesystem>

@@ -179,10 +179,9 @@ bool GuardedClock::note_hold_locked(std::int64_t offset_ns, std::vector<std::str
   if (held) {
     held_since_ = confirmed_at(base_.boot_now(), believed_);
     const Milliseconds ahead{(offset_ns - believed_) / kNsPerMs};
-    lines.push_back(
-        "the wall clock is " + describe_span(ahead) + " ahead of the time that is known to have passed: " +
-        "what it says is over is refused, and nothing is destroyed by it until it is confirmed (NTP, the " +
-        "peers, or ephfs doctor --accept-clock)");
+    lines.push_back("the wall clock is " + describe_span(ahead) + " ahead of the time that is known to have passed: " +
+                    "what it says is over is refused, and nothing is destroyed by it until it is confirmed (NTP, the " +
+                    "peers, or ephfs doctor --accept-clock)");
   } else {
     held_since_.reset();
     lines.push_back("the wall clock is believed again: destruction goes on");

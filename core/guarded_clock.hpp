@@ -38,8 +38,8 @@ class GuardedClock final : public Clock {
 
   /// Opens the clock file at `path`; `base` outlives the clock. In a new file the wall clock is believed.
   /// Errors: ClockFile::open's, and io.
-  [[nodiscard]] static Result<std::unique_ptr<GuardedClock>> open(const std::filesystem::path& path,
-                                                                  Clock& base, const BootId& boot_id);
+  [[nodiscard]] static Result<std::unique_ptr<GuardedClock>> open(const std::filesystem::path& path, Clock& base,
+                                                                  const BootId& boot_id);
   /// Writes the mark down.
   ~GuardedClock() override;
   GuardedClock(const GuardedClock&) = delete;
@@ -99,8 +99,8 @@ class GuardedClock final : public Clock {
   const BootId boot_id_;
   std::vector<std::function<void()>> listeners_;
   mutable std::atomic<std::int64_t> believed_{0};  // B, in nanoseconds
-  std::atomic<std::int64_t> floor_ms_{0};  // confirmed time was this: it stands still while B is lowered
-  std::atomic<std::int64_t> ceiling_{0};   // the highest B that needs no confirmation
+  std::atomic<std::int64_t> floor_ms_{0};          // confirmed time was this: it stands still while B is lowered
+  std::atomic<std::int64_t> ceiling_{0};           // the highest B that needs no confirmation
 
   mutable std::mutex mutex_;  // guards all below
   ClockFile file_;

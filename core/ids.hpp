@@ -47,13 +47,13 @@ class FixedId {
   std::array<std::byte, Size> bytes_{};
 };
 
-using NodeId = FixedId<struct NodeTag, 32>;     // SHA-256 of the node's Ed25519 public key
-using OwnerId = FixedId<struct OwnerTag, 32>;   // the Ed25519 public key that signs a volume's leases
-using ShardId = FixedId<struct ShardTag, 32>;   // root of the Merkle tree over the shard
-using StripeId = FixedId<struct StripeTag, 16>; // random
-using FileId = FixedId<struct FileTag, 16>;     // random
-using VolumeId = FixedId<struct VolumeTag, 16>; // random
-using PoolId = FixedId<struct PoolTag, 16>;     // random
+using NodeId = FixedId<struct NodeTag, 32>;      // SHA-256 of the node's Ed25519 public key
+using OwnerId = FixedId<struct OwnerTag, 32>;    // the Ed25519 public key that signs a volume's leases
+using ShardId = FixedId<struct ShardTag, 32>;    // root of the Merkle tree over the shard
+using StripeId = FixedId<struct StripeTag, 16>;  // random
+using FileId = FixedId<struct FileTag, 16>;      // random
+using VolumeId = FixedId<struct VolumeTag, 16>;  // random
+using PoolId = FixedId<struct PoolTag, 16>;      // random
 
 /// An integer that means one thing.
 template <class Tag, class Integer>

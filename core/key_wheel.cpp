@@ -97,20 +97,19 @@ Bytes KeyWheel::slot_of(const Key& sealing, VolumeId volume, const State& state)
 }
 
 /// None for a slot that is not whole: a write was cut off there.
-Result<std::optional<KeyWheel::State>> KeyWheel::read_slot(const std::string& name, const Key& sealing,
-                                                           VolumeId volume, ByteView slot) {
+Result<std::optional<KeyWheel::State>> KeyWheel::read_slot(const std::string& name, const Key& sealing, VolumeId volume,
+                                                           ByteView slot) {
   std::optional<State> none;
   if (slot.size() != kSlotBytes || as_text(slot.first(kMagic.size())) != kMagic) return none;
-  if (!equal_in_constant_time(sha256(slot.first(kSlotBytes - kSumBytes)).view(), slot.last(kSumBytes)))
-    return none;
+  if (!equal_in_constant_time(sha256(slot.first(kSlotBytes - kSumBytes)).view(), slot.last(kSumBytes))) return none;
   const auto version = load_le<std::uint16_t>(slot.subspan(kVersionOffset));
   if (version != kVersion) {
     return fail(Error::version, "key wheel " + name + " has version " + std::to_string(version));
   }
   Plain plain = Plain::zeroed();
   const bool is_ours = std::ranges::equal(slot.subspan(kVolumeOffset, VolumeId::kSize), volume.view());
-  if (!is_ours || !open_small(sealing, slot.first(kHeadBytes), slot.subspan(kHeadBytes, kBoxBytes),
-                              plain.mutable_view())) {
+  if (!is_ours ||
+      !open_small(sealing, slot.first(kHeadBytes), slot.subspan(kHeadBytes, kBoxBytes), plain.mutable_view())) {
     return damaged(name, "it is not sealed with this volume's key");
   }
   const ByteView fields = plain.view();
@@ -127,8 +126,7 @@ Result<std::optional<KeyWheel::State>> KeyWheel::read_slot(const std::string& na
 }
 
 Bytes KeyWheel::new_file(const VolumeKeys& keys) {
-  const Bytes slot =
-      slot_of(sealing_key(keys), keys.volume, State{1, random_key(), {}, GgmTree(random_key())});
+  const Bytes slot = slot_of(sealing_key(keys), keys.volume, State{1, random_key(), {}, GgmTree(random_key())});
   Bytes file = slot;
   file.insert(file.end(), slot.begin(), slot.end());
   return file;
@@ -145,8 +143,7 @@ Result<std::unique_ptr<KeyWheel>> KeyWheel::open(const std::filesystem::path& pa
   if (::fstat(file.get(), &status) != 0) return fail_errno("stat " + path.string());
   if (!S_ISREG(status.st_mode)) return damaged(path.string(), "not a regular file");
   if ((status.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
-    return fail(Error::access_denied,
-                "key wheel " + path.string() + " is open to others than its owner (chmod 600)");
+    return fail(Error::access_denied, "key wheel " + path.string() + " is open to others than its owner (chmod 600)");
   }
   return open_on(std::make_unique<WheelFile>(std::move(file)), path.string(), keys);
 }
@@ -230,8 +227,7 @@ Result<> KeyWheel::puncture(Instant confirmed) {
       std::vector<Key> seeds;
       seeds.reserve(GgmTree::kSeedsMax);
       for (const Key& seed : tree_.seeds()) seeds.push_back(seed.copy());
-      image_ = slot_of(sealing_, volume_,
-                       {++generation_, permanent_.copy(), last_, GgmTree(first, std::move(seeds))});
+      image_ = slot_of(sealing_, volume_, {++generation_, permanent_.copy(), last_, GgmTree(first, std::move(seeds))});
       current_ = {false, false};
     }
     record = {Instant{static_cast<std::int64_t>(tree_.first()) * kEpoch.count()}, last_};

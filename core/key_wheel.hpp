@@ -52,8 +52,8 @@ class KeyWheel final : public EpochKeys {
 
   /// The bytes of a new wheel, and a wheel over a medium that holds some; `name` is what failures call it.
   [[nodiscard]] static Bytes new_file(const VolumeKeys& keys);
-  [[nodiscard]] static Result<std::unique_ptr<KeyWheel>> open_on(std::unique_ptr<WheelMedium> medium,
-                                                                 std::string name, const VolumeKeys& keys);
+  [[nodiscard]] static Result<std::unique_ptr<KeyWheel>> open_on(std::unique_ptr<WheelMedium> medium, std::string name,
+                                                                 const VolumeKeys& keys);
 
   [[nodiscard]] Result<Key> key_for(Deadline deadline) const override;
   [[nodiscard]] Result<> puncture(Instant confirmed) override;
@@ -65,8 +65,7 @@ class KeyWheel final : public EpochKeys {
   static Result<std::optional<State>> read_slot(const std::string& name, const Key& sealing, VolumeId volume,
                                                 ByteView slot);
 
-  KeyWheel(std::unique_ptr<WheelMedium> medium, std::string name, const VolumeKeys& keys, State state,
-           Bytes image);
+  KeyWheel(std::unique_ptr<WheelMedium> medium, std::string name, const VolumeKeys& keys, State state, Bytes image);
   /// disk_ held. Makes both slots image_, one after the other.
   [[nodiscard]] Result<> save();
 
@@ -79,7 +78,7 @@ class KeyWheel final : public EpochKeys {
   std::uint64_t generation_ = 0;
   Bytes image_;                                // what both slots are to be: ciphertext
   std::array<bool, 2> current_{false, false};  // the slot is image_, on stable storage
-  unsigned next_ = 0;  // the slot to write next: the other one is whole, on stable storage
+  unsigned next_ = 0;                          // the slot to write next: the other one is whole, on stable storage
 
   mutable std::mutex mutex_;  // guards what follows
   GgmTree tree_;

@@ -98,8 +98,7 @@ Result<Image> read_image(const std::filesystem::path& path) {
   if (::fstat(file.get(), &status) != 0) return fail_errno("stat " + path.string());
   if (!S_ISREG(status.st_mode)) return damaged(path, "not a regular file");
   if ((status.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
-    return fail(Error::access_denied,
-                "key file " + path.string() + " is open to others than its owner (chmod 600)");
+    return fail(Error::access_denied, "key file " + path.string() + " is open to others than its owner (chmod 600)");
   }
   if (status.st_size > static_cast<off_t>(Image::kBytesMax)) return damaged(path, "too long");
   Image image;
@@ -125,8 +124,7 @@ Result<Sealing> check_image(const std::filesystem::path& path, ByteView image, s
 
 Result<Sealing> check_volume_image(const std::filesystem::path& path, ByteView image) {
   EPHFS_TRY(const Sealing sealing, check_image(path, image, kVolumeMagic));
-  if (sealing != Sealing::none && sealing != Sealing::passphrase)
-    return damaged(path, "sealed in an unknown way");
+  if (sealing != Sealing::none && sealing != Sealing::passphrase) return damaged(path, "sealed in an unknown way");
   if (image.size() != (sealing == Sealing::none ? kPlainFileBytes : kSealedFileBytes)) {
     return damaged(path, "wrong length");
   }
@@ -137,8 +135,8 @@ Result<Sealing> check_volume_image(const std::filesystem::path& path, ByteView i
 Result<Key> stretch(const SecretText& passphrase, ByteView salt, std::uint64_t ops, std::uint64_t memory) {
   Key key = Key::zeroed();
   const ByteView text = passphrase.view();
-  if (crypto_pwhash(as_u8(key.mutable_view()), Key::kSize, reinterpret_cast<const char*>(text.data()),
-                    text.size(), as_u8(salt), ops, memory, crypto_pwhash_ALG_ARGON2ID13) != 0) {
+  if (crypto_pwhash(as_u8(key.mutable_view()), Key::kSize, reinterpret_cast<const char*>(text.data()), text.size(),
+                    as_u8(salt), ops, memory, crypto_pwhash_ALG_ARGON2ID13) != 0) {
     return fail(Error::no_memory, "Argon2id needs " + std::to_string(memory >> 20U) + " MiB");
   }
   return key;
@@ -153,8 +151,7 @@ Secret<kKeysBytes> join_keys(const VolumeKeys& keys) {
 }
 
 VolumeKeys split_keys(const VolumeId& volume, ByteView joined) {
-  return {volume, Key::copy_of(joined.first(Key::kSize)),
-          SigningSeed::copy_of(joined.last(SigningSeed::kSize))};
+  return {volume, Key::copy_of(joined.first(Key::kSize)), SigningSeed::copy_of(joined.last(SigningSeed::kSize))};
 }
 
 Result<Image> volume_image(const VolumeKeys& keys, const SecretText* passphrase) {
@@ -187,8 +184,7 @@ Result<Secret<kKeysBytes>> unseal_keys(const std::filesystem::path& path, ByteVi
   const auto ops = fields.take_integer<std::uint64_t>();
   const auto memory = fields.take_integer<std::uint64_t>();
   const ByteView salt = fields.take(kSaltBytes);
-  if (ops < crypto_pwhash_OPSLIMIT_MIN || ops > kOpsMax || memory < crypto_pwhash_MEMLIMIT_MIN ||
-      memory > kMemoryMax) {
+  if (ops < crypto_pwhash_OPSLIMIT_MIN || ops > kOpsMax || memory < crypto_pwhash_MEMLIMIT_MIN || memory > kMemoryMax) {
     return damaged(path, "asks for too much or too little work");
   }
   EPHFS_TRY(const Key key, stretch(passphrase, salt, ops, memory));

@@ -16,8 +16,8 @@ namespace ephfs::core {
 /// What a volume's key file holds: docs/formats.md, "Key file".
 struct VolumeKeys {
   VolumeId volume;
-  Key master;             // seals the key wheel
-  SigningSeed owner;      // signs leases, removals and manifests
+  Key master;         // seals the key wheel
+  SigningSeed owner;  // signs leases, removals and manifests
 };
 
 /// Makes `path` with new random keys, mode 0600, written, synced and renamed. With a passphrase they are sealed under
@@ -47,12 +47,12 @@ class EpochKeys {
   static constexpr Milliseconds kEpoch{60'000};
 
   virtual ~EpochKeys() = default;
-  /// The wrapping key for files that die at `deadline`; stale when that epoch's key has been destroyed, invalid_argument
-  /// for one further than there are keys.
+  /// The wrapping key for files that die at `deadline`; stale when that epoch's key has been destroyed,
+  /// invalid_argument for one further than there are keys.
   [[nodiscard]] virtual Result<Key> key_for(Deadline deadline) const = 0;
-  /// Destroys the keys of all epochs that have ended at `confirmed`, and is the one thing that does; time that comes back
-  /// destroys nothing and brings nothing back. After a failure the keys are not given out any more but are still on disk:
-  /// to be called again.
+  /// Destroys the keys of all epochs that have ended at `confirmed`, and is the one thing that does; time that comes
+  /// back destroys nothing and brings nothing back. After a failure the keys are not given out any more but are still
+  /// on disk: to be called again.
   [[nodiscard]] virtual Result<> puncture(Instant confirmed) = 0;
   /// What has been destroyed, in memory and on disk.
   [[nodiscard]] virtual PunctureRecord punctured() const = 0;

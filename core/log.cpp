@@ -2,6 +2,7 @@
 #include "core/log.hpp"
 
 #include <atomic>
+
 #include <unistd.h>
 
 namespace ephfs::core {
@@ -20,6 +21,8 @@ void log_line(std::string_view line) {
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text.data(), text.size());
 }
 
-void set_log_sink(LogSink sink) { log_sink = sink; }
+void set_log_sink(LogSink sink) {
+  log_sink = sink;
+}
 
 }  // namespace ephfs::core

@@ -23,9 +23,9 @@ namespace {
 constexpr unsigned kBucketsPerDoubling = 4;
 
 std::atomic<Probe*> all_probes{nullptr};
-std::mutex profile_mutex;             // guards the two below
+std::mutex profile_mutex;  // guards the two below
 std::int64_t profile_began_ns = 0;
-std::int64_t profile_ended_ns = 0;    // 0: still running, as far as is known
+std::int64_t profile_ended_ns = 0;  // 0: still running, as far as is known
 
 /// Below 4 ns a bucket is a nanosecond; from there on the two bits behind the highest tell four apart.
 std::size_t bucket_of(std::uint64_t ns) {

@@ -21,7 +21,9 @@ extern std::atomic<std::int64_t> profile_until_ns;  // by the steady clock; 0: o
 }  // namespace detail
 
 /// Whether probes count. They stop by themselves at the end of the time that was asked for.
-[[nodiscard]] inline bool profiling() { return detail::profile_until_ns.load(std::memory_order_relaxed) != 0; }
+[[nodiscard]] inline bool profiling() {
+  return detail::profile_until_ns.load(std::memory_order_relaxed) != 0;
+}
 
 /// One thing that is measured. Static objects only: every probe stays in the list of all.
 class Probe {
@@ -48,7 +50,8 @@ class Probe {
   std::array<std::atomic<std::uint64_t>, kBuckets> buckets_{};
 };
 
-/// A measurement under way. It counts where finish() is called, on whatever thread; one that is not finished counts nothing.
+/// A measurement under way. It counts where finish() is called, on whatever thread; one that is not finished counts
+/// nothing.
 class ProbeSpan {
  public:
   ProbeSpan() = default;
@@ -90,7 +93,8 @@ struct ProbeReading {
   Nanoseconds longest{0};
   std::array<std::uint64_t, Probe::kBuckets> buckets{};
 
-  /// A duration that the given share (0 to 1) of the calls did not exceed, up to the width of a bucket; 0 without calls.
+  /// A duration that the given share (0 to 1) of the calls did not exceed, up to the width of a bucket; 0 without
+  /// calls.
   [[nodiscard]] Nanoseconds quantile(double share) const;
 };
 /// The longest duration that falls into a bucket.

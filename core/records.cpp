@@ -30,9 +30,8 @@ template <class Statement>
 Envelope sign_statement(const Statement& statement, std::string_view context, const Signer& signer) {
   Envelope envelope;
   envelope.statement.resize(statement.ByteSizeLong());
-  EPHFS_CHECK(
-      statement.SerializeToArray(envelope.statement.data(), static_cast<int>(envelope.statement.size())),
-      "a statement of known size serializes");
+  EPHFS_CHECK(statement.SerializeToArray(envelope.statement.data(), static_cast<int>(envelope.statement.size())),
+              "a statement of known size serializes");
   envelope.signer = signer.public_key();
   envelope.signature = signer.sign(context, envelope.statement);
   return envelope;
@@ -99,14 +98,15 @@ Result<Deadline> parse_deadline(std::string_view kind, std::int64_t raw) {
 
 Result<Instant> parse_instant_field(std::string_view kind, std::string_view field, std::int64_t ms) {
   if (ms >= 0 && ms <= kInstantMax.ms) return Instant{ms};
-  return fail(Error::damaged, std::string(kind) + ": " + std::string(field) + " " + std::to_string(ms) + " is out of range");
+  return fail(Error::damaged,
+              std::string(kind) + ": " + std::string(field) + " " + std::to_string(ms) + " is out of range");
 }
 
 Result<> check_range(std::string_view kind, std::string_view field, std::uint64_t value, std::uint64_t least,
                      std::uint64_t most) {
   if (value >= least && value <= most) return {};
-  return fail(Error::damaged, std::string(kind) + ": " + std::string(field) + " " + std::to_string(value) +
-                                  " is out of range");
+  return fail(Error::damaged,
+              std::string(kind) + ": " + std::string(field) + " " + std::to_string(value) + " is out of range");
 }
 
 }  // namespace
@@ -128,8 +128,7 @@ Result<Envelope> Envelope::parse(ByteView bytes) {
     return fail(Error::damaged, "an envelope of " + std::to_string(bytes.size()) + " bytes");
   }
   if (bytes[0] != kEnvelopeVersion) {
-    return fail(Error::version,
-                "an envelope of version " + std::to_string(std::to_integer<unsigned>(bytes[0])));
+    return fail(Error::version, "an envelope of version " + std::to_string(std::to_integer<unsigned>(bytes[0])));
   }
   Envelope envelope;
   envelope.signer = *PublicKey::from_bytes(bytes.subspan(1, PublicKey::kSize));

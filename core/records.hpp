@@ -32,10 +32,10 @@ constexpr std::size_t kEnvelopeBytesMax = 4096;
 struct Lease {
   ShardId shard;
   NodeId node;
-  OwnerId owner;              // the key whose envelopes may extend or end it
-  std::uint64_t bytes = 0;    // length of the shard
+  OwnerId owner;            // the key whose envelopes may extend or end it
+  std::uint64_t bytes = 0;  // length of the shard
   Deadline deadline;
-  std::uint64_t serial = 0;   // a renewal has a larger one
+  std::uint64_t serial = 0;  // a renewal has a larger one
 };
 
 /// The owner's order to delete a shard now.
@@ -43,7 +43,7 @@ struct Removal {
   ShardId shard;
   NodeId node;
   OwnerId owner;
-  std::uint64_t serial = 0;   // at least the lease's
+  std::uint64_t serial = 0;  // at least the lease's
 };
 
 enum class ReceiptKind : std::uint8_t { stored = 1, served = 2, deleted = 3, renewed = 4 };
@@ -55,19 +55,19 @@ struct Receipt {
   NodeId node;
   OwnerId owner;
   Instant at;
-  Deadline deadline;          // of the lease it is about
+  Deadline deadline;  // of the lease it is about
   std::uint64_t bytes = 0;
 };
 
 enum class InquiryKind : std::uint8_t { deletions = 1, holdings = 2 };
 
-/// An owner's question to one node about his own shards. It names no time, since no other node answers it and the one it
-/// names learns nothing by hearing it again.
+/// An owner's question to one node about his own shards. It names no time, since no other node answers it and the one
+/// it names learns nothing by hearing it again.
 struct Inquiry {
   InquiryKind kind = InquiryKind::deletions;
   NodeId node;
   OwnerId owner;
-  Hash subject;               // SHA-256 of what is asked about: shard ids, one behind the other
+  Hash subject;  // SHA-256 of what is asked about: shard ids, one behind the other
 };
 
 /// The owner's statement that a volume can no longer make any epoch key for a deadline before `until`.
@@ -75,7 +75,7 @@ struct Puncture {
   VolumeId volume;
   OwnerId owner;
   Instant until;
-  Instant at;                 // when they were destroyed; not before `until`
+  Instant at;  // when they were destroyed; not before `until`
 };
 
 using ShareId = FixedId<struct ShareTag, 16>;  // random
@@ -84,11 +84,11 @@ using ShareId = FixedId<struct ShareTag, 16>;  // random
 struct ShareGrant {
   ShareId share;
   NodeId node;
-  OwnerId owner;                 // the key whose envelopes may end it
+  OwnerId owner;  // the key whose envelopes may end it
   Deadline deadline;
-  std::uint32_t fetches_max = 0; // 0: as many as there are
-  Hash token_hash;               // SHA-256 of the token
-  Hash content_hash;             // SHA-256 of what is given out
+  std::uint32_t fetches_max = 0;  // 0: as many as there are
+  Hash token_hash;                // SHA-256 of the token
+  Hash content_hash;              // SHA-256 of what is given out
   std::uint64_t content_bytes = 0;
   friend bool operator==(const ShareGrant&, const ShareGrant&) = default;
 };

@@ -61,9 +61,13 @@ const ErrorRow& row_of(Error code) noexcept {
 
 }  // namespace
 
-std::string_view to_string(Error code) noexcept { return row_of(code).name; }
+std::string_view to_string(Error code) noexcept {
+  return row_of(code).name;
+}
 
-int to_errno(Error code) noexcept { return row_of(code).number; }
+int to_errno(Error code) noexcept {
+  return row_of(code).number;
+}
 
 Error from_errno(int number) noexcept {
   for (const auto& row : kErrors) {
@@ -77,9 +81,13 @@ std::string Failure::message() const {
   return detail.empty() ? name : detail + ": " + name;
 }
 
-std::ostream& operator<<(std::ostream& out, const Failure& failure) { return out << failure.message(); }
+std::ostream& operator<<(std::ostream& out, const Failure& failure) {
+  return out << failure.message();
+}
 
-Failure fail_errno(std::string_view operation) { return fail_errno(operation, errno); }
+Failure fail_errno(std::string_view operation) {
+  return fail_errno(operation, errno);
+}
 
 Failure fail_errno(std::string_view operation, int number) {
   const Error code = from_errno(number);

@@ -3,28 +3,29 @@
 // a person. Codes become errno values in one table (to_errno), used by fs/ when it answers the kernel.
 #pragma once
 
-#include <boost/system/result.hpp>
 #include <cstdint>
 #include <iosfwd>
 #include <string>
 #include <string_view>
 #include <utility>
 
+#include <boost/system/result.hpp>
+
 namespace ephfs::core {
 
 enum class Error : std::uint8_t {
   invalid_argument,
   not_found,
-  gone,         // a path whose deadline has passed
-  stale,        // an open descriptor whose file's deadline has passed
+  gone,   // a path whose deadline has passed
+  stale,  // an open descriptor whose file's deadline has passed
   exists,
   not_directory,
   is_directory,
   not_empty,
   name_too_long,
   too_many_links,
-  not_permitted,   // the caller may never do this (EPERM)
-  access_denied,   // the caller may not do this here (EACCES)
+  not_permitted,  // the caller may never do this (EPERM)
+  access_denied,  // the caller may not do this here (EACCES)
   no_space,
   quota_exceeded,
   file_too_large,
@@ -33,14 +34,14 @@ enum class Error : std::uint8_t {
   read_only,
   not_supported,
   busy,
-  would_block,     // the answer is not in memory or on this disk: use the awaitable form
+  would_block,  // the answer is not in memory or on this disk: use the awaitable form
   interrupted,
   cancelled,
   timed_out,
-  unreachable,     // no connection to the peer
-  damaged,         // stored or received bytes fail their check
-  protocol,        // a peer broke the protocol
-  version,         // a format or peer of another version
+  unreachable,  // no connection to the peer
+  damaged,      // stored or received bytes fail their check
+  protocol,     // a peer broke the protocol
+  version,      // a format or peer of another version
   bad_passphrase,
   io,
   no_memory,
@@ -72,7 +73,9 @@ template <class T = void>
 using Result = boost::system::result<T, Failure>;
 
 /// A Failure of `code`, with `detail`.
-[[nodiscard]] inline Failure fail(Error code, std::string detail = {}) { return {code, std::move(detail)}; }
+[[nodiscard]] inline Failure fail(Error code, std::string detail = {}) {
+  return {code, std::move(detail)};
+}
 
 /// A Failure for the current errno: "operation: strerror".
 [[nodiscard]] Failure fail_errno(std::string_view operation);
@@ -92,17 +95,17 @@ using Result = boost::system::result<T, Failure>;
 
 /// EPHFS_TRY(auto x, f()); declares x from f()'s value, or returns f()'s failure.
 #define EPHFS_TRY(declaration, expression) \
-  EPHFS_TRY_IMPL(EPHFS_CONCAT(result_, __LINE__), declaration, expression, return)
+  EPHFS_TRY_IMPL(EPHFS_CONCAT(result_, __LINE__), declaration, expression, return )
 /// The same in a coroutine.
 #define EPHFS_CO_TRY(declaration, expression) \
-  EPHFS_TRY_IMPL(EPHFS_CONCAT(result_, __LINE__), declaration, expression, co_return)
+  EPHFS_TRY_IMPL(EPHFS_CONCAT(result_, __LINE__), declaration, expression, co_return )
 
 /// EPHFS_TRY_VOID(f()); returns f()'s failure, for a Result whose value is not needed.
-#define EPHFS_TRY_VOID(expression)                                              \
-  do {                                                                          \
+#define EPHFS_TRY_VOID(expression)                                                \
+  do {                                                                            \
     if (auto result_ = (expression); !result_) return std::move(result_).error(); \
   } while (false)
-#define EPHFS_CO_TRY_VOID(expression)                                              \
-  do {                                                                             \
+#define EPHFS_CO_TRY_VOID(expression)                                                \
+  do {                                                                               \
     if (auto result_ = (expression); !result_) co_return std::move(result_).error(); \
   } while (false)

@@ -92,8 +92,7 @@ Arena::Arena() {
   const int failed = ::pthread_atfork([] { instance().mutex_.lock(); }, [] { instance().mutex_.unlock(); },
                                       [] {
                                         Arena& arena = instance();
-                                        for (auto& [start, region] : arena.regions_)
-                                          lock_or_warn(start, region.size);
+                                        for (auto& [start, region] : arena.regions_) lock_or_warn(start, region.size);
                                         arena.mutex_.unlock();
                                       });
   EPHFS_CHECK(failed == 0, "fork handlers can be registered");
@@ -145,9 +144,8 @@ void Arena::release(std::byte* secret, std::size_t size) noexcept {
   EPHFS_CHECK(after != regions_.begin(), "a freed secret is of the arena");
   auto& [start, region] = *std::prev(after);
   const auto offset = static_cast<std::size_t>(secret - start);
-  EPHFS_CHECK(
-      offset < region.size && region.slot_bytes == kSlotBytes[slot_class] && offset % region.slot_bytes == 0,
-      "a freed secret is a slot of its size");
+  EPHFS_CHECK(offset < region.size && region.slot_bytes == kSlotBytes[slot_class] && offset % region.slot_bytes == 0,
+              "a freed secret is a slot of its size");
   auto used = region.used[offset / region.slot_bytes];
   EPHFS_CHECK(used, "a secret is freed once");
   sodium_memzero(secret, region.slot_bytes);
@@ -164,8 +162,7 @@ void Arena::unmap(std::byte* region) noexcept {
   {
     const std::lock_guard lock(mutex_);
     const auto found = regions_.find(region);
-    EPHFS_CHECK(found != regions_.end() && found->second.slot_bytes == 0,
-                "a secret's own mapping is freed once");
+    EPHFS_CHECK(found != regions_.end() && found->second.slot_bytes == 0, "a secret's own mapping is freed once");
     regions_.erase(found);
   }
   sodium_free(region);  // checks its canary, wipes, unlocks

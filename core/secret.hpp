@@ -5,8 +5,8 @@
 
 #include <cstddef>
 #include <cstring>
-#include <utility>
 #include <string>
+#include <utility>
 
 #include "core/bytes.hpp"
 #include "core/result.hpp"
@@ -89,7 +89,8 @@ class SecretText {
 
 /// Overwrites bytes with zeros, which no optimizer leaves out.
 void wipe(MutableByteView bytes) noexcept;
-/// Leaves the pages that `memory` lies in out of core dumps from now on, as long as they are mapped. Costs a system call.
+/// Leaves the pages that `memory` lies in out of core dumps from now on, as long as they are mapped. Costs a system
+/// call.
 void keep_out_of_dumps(ByteView memory) noexcept;
 
 /// Whether two runs of equal length are the same, in time that depends on the length only.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The secret in a share's link, and what is derived from it: who holds the link can show the token and open the share, and
-// from token, share or another link nobody comes back to the secret. docs/sharing.md says what each is for.
+// The secret in a share's link, and what is derived from it: who holds the link can show the token and open the share,
+// and from token, share or another link nobody comes back to the secret. docs/sharing.md says what each is for.
 #pragma once
 
 #include "core/records.hpp"

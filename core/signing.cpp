@@ -31,8 +31,8 @@ template <class Id>
 Id sha256_as(ByteView bytes) {
   static const EVP_MD* const digest = EVP_MD_fetch(nullptr, "SHA256", nullptr);
   Id id;
-  EPHFS_CHECK(digest != nullptr && EVP_Digest(bytes.data(), bytes.size(), as_u8(id.mutable_view()), nullptr,
-                                              digest, nullptr) == 1,
+  EPHFS_CHECK(digest != nullptr &&
+                  EVP_Digest(bytes.data(), bytes.size(), as_u8(id.mutable_view()), nullptr, digest, nullptr) == 1,
               "OpenSSL hashes");
   return id;
 }
@@ -62,11 +62,9 @@ Signature Signer::sign(std::string_view context, ByteView message) const {
   return signature;
 }
 
-bool verify_signature(const PublicKey& key, std::string_view context, ByteView message,
-                      const Signature& signature) {
+bool verify_signature(const PublicKey& key, std::string_view context, ByteView message, const Signature& signature) {
   const Bytes bytes = signed_bytes(context, message);
-  return crypto_sign_verify_detached(as_u8(signature.view()), as_u8(bytes), bytes.size(),
-                                     as_u8(key.view())) == 0;
+  return crypto_sign_verify_detached(as_u8(signature.view()), as_u8(bytes), bytes.size(), as_u8(key.view())) == 0;
 }
 
 }  // namespace ephfs::core

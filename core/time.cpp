@@ -49,9 +49,8 @@ std::optional<std::uint64_t> take_number(std::string_view& text) {
 }
 
 Failure bad_span(std::string_view text, std::string_view why) {
-  return fail(
-      Error::invalid_argument,
-      "'" + std::string(text) + "' is not a span like 90s, 15m, 6h, 7d or 1h30m: " + std::string(why));
+  return fail(Error::invalid_argument,
+              "'" + std::string(text) + "' is not a span like 90s, 15m, 6h, 7d or 1h30m: " + std::string(why));
 }
 
 std::uint64_t magnitude(Milliseconds span) {
@@ -136,8 +135,8 @@ std::optional<Instant> parse_rfc3339(std::string_view text) {
   const chrono::year_month_day date{chrono::year{year}, chrono::month{static_cast<unsigned>(month)},
                                     chrono::day{static_cast<unsigned>(day)}};
   if (!date.ok()) return std::nullopt;
-  const chrono::sys_seconds at = chrono::sys_days{date} + chrono::hours{hour} + chrono::minutes{minute} +
-                                 chrono::seconds{second} - offset;
+  const chrono::sys_seconds at =
+      chrono::sys_days{date} + chrono::hours{hour} + chrono::minutes{minute} + chrono::seconds{second} - offset;
   // A leap second ends a UTC day; POSIX time counts it as the first second of the next.
   if (second == 60 && at != chrono::floor<chrono::days>(at)) return std::nullopt;
   return Instant{at.time_since_epoch().count() * 1000 + fraction};
@@ -157,8 +156,7 @@ Result<Milliseconds> parse_span(std::string_view text) {
     const std::string_view suffix = rest.substr(0, length);
     rest.remove_prefix(length);
 
-    const bool bare =
-        suffix.empty() && rest.empty() && last_unit == std::numeric_limits<std::uint64_t>::max();
+    const bool bare = suffix.empty() && rest.empty() && last_unit == std::numeric_limits<std::uint64_t>::max();
     const auto unit = bare ? std::optional<std::uint64_t>(1000) : unit_ms(suffix);
     if (!unit) return bad_span(text, "the units are w, d, h, m, s and ms");
     if (*unit >= last_unit) return bad_span(text, "each unit stands once, the longest first");
@@ -225,11 +223,11 @@ std::string format_instant(Instant at) {
   const chrono::year_month_day date{day};
   const chrono::hh_mm_ss clock{time - day};
   std::array<char, 96> text{};
-  const int length = std::snprintf(
-      text.data(), text.size(), "%04d-%02u-%02uT%02d:%02d:%02d.%03dZ", static_cast<int>(date.year()),
-      static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()),
-      static_cast<int>(clock.hours().count()), static_cast<int>(clock.minutes().count()),
-      static_cast<int>(clock.seconds().count()), static_cast<int>(clock.subseconds().count()));
+  const int length =
+      std::snprintf(text.data(), text.size(), "%04d-%02u-%02uT%02d:%02d:%02d.%03dZ", static_cast<int>(date.year()),
+                    static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()),
+                    static_cast<int>(clock.hours().count()), static_cast<int>(clock.minutes().count()),
+                    static_cast<int>(clock.seconds().count()), static_cast<int>(clock.subseconds().count()));
   return {text.data(), static_cast<std::size_t>(length)};
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Asking nodes to prove that they hold what they were given: some leaves of a shard, or all of it. Free functions over an
-// engine's parts; each call is bounded by its limits and may be one of many that walk through a volume.
+// Asking nodes to prove that they hold what they were given: some leaves of a shard, or all of it. Free functions over
+// an engine's parts; each call is bounded by its limits and may be one of many that walk through a volume.
 #pragma once
 
 #include <string>
@@ -32,8 +32,8 @@ enum class AuditDepth : std::uint8_t {
 };
 enum class AuditWidth : std::uint8_t { one_shard, all_shards };  // of each stripe
 
-/// Audits stored shards of these stripes; what is not placed, or gone by now, is passed over. A verdict that is certain is
-/// kept as the placement's last audit.
+/// Audits stored shards of these stripes; what is not placed, or gone by now, is passed over. A verdict that is certain
+/// is kept as the placement's last audit.
 [[nodiscard]] awaitable<std::vector<AuditFinding>> audit_stripes(EngineState& state, std::vector<StripeNumber> stripes,
                                                                  AuditDepth depth, AuditWidth width,
                                                                  net::CallLimits limits);

@@ -12,7 +12,9 @@ using core::fail;
 
 namespace {
 
-std::string stripe_text(StripeNumber number) { return "stripe " + std::to_string(number.value); }
+std::string stripe_text(StripeNumber number) {
+  return "stripe " + std::to_string(number.value);
+}
 
 }  // namespace
 
@@ -60,8 +62,8 @@ Result<> open_slice(const meta::StripeRecord& record, const WantedSlice& wanted,
 }
 
 awaitable<GatheredRange> gather_range(ShardGatherer& gatherer, core::asio::any_io_executor executor,
-                                      core::TaskGroup& tasks, std::shared_ptr<const StripeRows> rows, std::uint64_t from,
-                                      std::uint64_t end, bool verified, net::CallLimits limits) {
+                                      core::TaskGroup& tasks, std::shared_ptr<const StripeRows> rows,
+                                      std::uint64_t from, std::uint64_t end, bool verified, net::CallLimits limits) {
   const meta::StripeRecord& record = rows->record;
   const std::uint64_t shard = core::shard_bytes(record.length, record.profile);
   // Shards of which the same range is needed are gathered together.
@@ -104,7 +106,8 @@ awaitable<GatheredRange> gather_range(ShardGatherer& gatherer, core::asio::any_i
   std::optional<core::Failure> failed;
   for (const auto& part : parts) {
     auto& faults = part->gathered.faults;
-    range.faults.insert(range.faults.end(), std::make_move_iterator(faults.begin()), std::make_move_iterator(faults.end()));
+    range.faults.insert(range.faults.end(), std::make_move_iterator(faults.begin()),
+                        std::make_move_iterator(faults.end()));
     if (!part->gathered.ranges) {
       failed = part->gathered.ranges.error();
       continue;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A run of a stripe's ciphertext, got from its nodes, and the plaintext in it. What a mounted volume and `ephfs fetch` read
-// goes through here. Free functions; thread-safe.
+// A run of a stripe's ciphertext, got from its nodes, and the plaintext in it. What a mounted volume and `ephfs fetch`
+// read goes through here. Free functions; thread-safe.
 #pragma once
 
 #include <functional>

@@ -27,7 +27,9 @@ void take_earlier(std::optional<Time>& next, const std::optional<Time>& other) {
 
 }  // namespace
 
-void Collector::soon() { within(kGathering); }
+void Collector::soon() {
+  within(kGathering);
+}
 
 void Collector::within(core::Nanoseconds span) {
   const core::Boottime at = state_.context.clock.boot_now() + span;
@@ -171,8 +173,7 @@ awaitable<Collector::Next> Collector::send_removals(std::stop_token stop) {
   co_return next;
 }
 
-awaitable<void> Collector::send_to(core::NodeId node, std::vector<meta::RemovalRecord> removals,
-                                   std::stop_token stop) {
+awaitable<void> Collector::send_to(core::NodeId node, std::vector<meta::RemovalRecord> removals, std::stop_token stop) {
   meta::Changes done;
   for (const auto& removal : removals) {
     const auto peer = state_.context.peers.find(node);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Deletes what died: stripes in which nothing lives or whose deadline has passed, their files here and, by orders that
-// the owner signs, their shards on the nodes. An order is repeated until the node says the shard is gone or its lease is
-// over. Local files go at the stripe's deadline, whether or not anybody asks.
+// the owner signs, their shards on the nodes. An order is repeated until the node says the shard is gone or its lease
+// is over. Local files go at the stripe's deadline, whether or not anybody asks.
 #pragma once
 
 #include <map>
@@ -38,8 +38,8 @@ class Collector {
   StripesState& state_;
   Wake wake_;
   std::mutex mutex_;
-  Next due_;                       // guarded by mutex_
-  std::size_t stripes_skipped_ = 0;   // of the one task, as is what follows
+  Next due_;                         // guarded by mutex_
+  std::size_t stripes_skipped_ = 0;  // of the one task, as is what follows
   std::size_t removals_limit_ = 0;
 };
 

@@ -20,8 +20,8 @@ void remember_file(meta::DeadFileRecord dead, meta::Changes& changes);
 void remember_stripe(const meta::StripeRecord& stripe, const std::vector<meta::PlacementRecord>& placements,
                      core::Instant now, meta::Changes& changes);
 
-/// The first question to a node about a shard that it should have deleted comes this long after the death: it signs many
-/// receipts at once, a moment later.
+/// The first question to a node about a shard that it should have deleted comes this long after the death: it signs
+/// many receipts at once, a moment later.
 constexpr Milliseconds kAskAfter{3000};
 
 }  // namespace ephfs::fs

@@ -9,18 +9,19 @@ namespace {
 /// A run that has grown to this much is likely to become a full one: it gets its whole room at once. What of
 /// the room is never written costs address space only.
 constexpr std::size_t kGrowsToFull = 256U << 10U;
-/// The kernel writes a stream back in requests of up to 1 MiB, on several threads at once, so that they come out of order:
-/// with pieces from this size on it is looked whether they have become a whole stripe.
+/// The kernel writes a stream back in requests of up to 1 MiB, on several threads at once, so that they come out of
+/// order: with pieces from this size on it is looked whether they have become a whole stripe.
 constexpr std::size_t kJoinedAtOnce = 64U << 10U;
 
-bool begins_stripe(std::uint64_t offset) { return offset % kRunBytesMax == 0; }
+bool begins_stripe(std::uint64_t offset) {
+  return offset % kRunBytesMax == 0;
+}
 
 void append(PlainBytes& run, core::ByteView bytes) {
   const std::size_t needed = run.size() + bytes.size();
   if (needed > run.capacity()) {
-    run.reserve(needed >= kGrowsToFull
-                    ? std::size_t{kRunBytesMax}
-                    : std::min<std::size_t>(std::max(needed, 2 * run.size()), kRunBytesMax));
+    run.reserve(needed >= kGrowsToFull ? std::size_t{kRunBytesMax}
+                                       : std::min<std::size_t>(std::max(needed, 2 * run.size()), kRunBytesMax));
   }
   run.append(bytes);
 }
@@ -113,8 +114,7 @@ void DirtyRanges::join_neighbours() {
   while (first != runs_.end()) {
     std::uint64_t end = first->first + first->second.size();
     auto last = std::next(first);
-    while (last != runs_.end() && last->first == end &&
-           end + last->second.size() - first->first <= kRunBytesMax) {
+    while (last != runs_.end() && last->first == end && end + last->second.size() - first->first <= kRunBytesMax) {
       end += last->second.size();
       ++last;
     }

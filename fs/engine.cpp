@@ -22,8 +22,7 @@ constexpr Milliseconds kLastFlushMax{3000};
 Result<> ensure_root(EngineState& state) {
   EPHFS_TRY(const auto present, state.catalog->inode(core::kRootInode));
   if (present) {
-    if (!S_ISDIR(present->mode))
-      return core::fail(core::Error::damaged, "the root of the volume is no directory");
+    if (!S_ISDIR(present->mode)) return core::fail(core::Error::damaged, "the root of the volume is no directory");
     return {};
   }
   meta::InodeRecord root;
@@ -96,8 +95,8 @@ Result<std::unique_ptr<Engine>> Engine::open(Context context) {
   EPHFS_TRY(const auto last, state->catalog->last_inode());
   state->next_inode = std::max(last.value, core::kRootInode.value) + 1;
   if (!state->stripes) {
-    EPHFS_TRY(state->stripes, Stripes::open({state->options, *state->catalog, state->peers, state->owner,
-                                             state->clock, state->executor}));
+    EPHFS_TRY(state->stripes, Stripes::open({state->options, *state->catalog, state->peers, state->owner, state->clock,
+                                             state->executor}));
   }
   EPHFS_TRY(const auto swept, sweep(*state));
   if (swept > 0) state->log(std::to_string(swept) + " files died while the volume was not mounted");

@@ -37,22 +37,22 @@ struct Attributes {
   std::uint32_t mode = 0, uid = 0, gid = 0, links = 0;
   std::uint64_t rdev = 0, size = 0, allocated = 0;
   meta::FileTime accessed, modified, changed;
-  Milliseconds valid_for{0};   // ends well before the deadline; a day when that is far
+  Milliseconds valid_for{0};  // ends well before the deadline; a day when that is far
 };
 
 struct SetAttributes {
-  std::optional<std::uint32_t> mode, uid, gid;   // mode: permission bits only
+  std::optional<std::uint32_t> mode, uid, gid;  // mode: permission bits only
   std::optional<std::uint64_t> size;
   std::optional<meta::FileTime> accessed, modified, changed;
-  bool drop_set_id = false;                      // as drop_set_id() does, with the rest
+  bool drop_set_id = false;  // as drop_set_id() does, with the rest
 };
 
 /// An open descriptor: release() ends it.
 struct OpenFile {
   std::shared_ptr<Inode> inode;
-  int flags = 0;                                 // of open(2)
-  std::atomic<std::uint64_t> next_offset{0};     // where a sequential reader will read next
-  std::atomic<std::uint32_t> sequential{0};      // reads in a row that went there
+  int flags = 0;                              // of open(2)
+  std::atomic<std::uint64_t> next_offset{0};  // where a sequential reader will read next
+  std::atomic<std::uint32_t> sequential{0};   // reads in a row that went there
 };
 
 /// A directory being listed: the names it had when it was opened or rewound.
@@ -74,7 +74,7 @@ struct DyingFile {
   std::uint32_t mode = 0;
   std::uint64_t size = 0;
   Deadline deadline;
-  std::string path;   // from the root of the volume, with a slash in front
+  std::string path;  // from the root of the volume, with a slash in front
 };
 
 /// How a file is to be shared, and with whom the share may lie: best first.
@@ -84,14 +84,14 @@ struct ShareHolder {
 };
 struct ShareWish {
   core::PoolId pool;
-  std::string name;                       // what the file is called
-  std::optional<Milliseconds> ttl;        // none: until the file dies
-  std::uint32_t fetches_max = 0;          // 0: not counted
+  std::string name;                 // what the file is called
+  std::optional<Milliseconds> ttl;  // none: until the file dies
+  std::uint32_t fetches_max = 0;    // 0: not counted
   std::vector<ShareHolder> holders;
 };
 struct SharedLink {
   net::ShareLink link;
-  bool ends_with_file = false;            // the file dies no later than the ttl that was wished for
+  bool ends_with_file = false;  // the file dies no later than the ttl that was wished for
 };
 
 struct VolumeStatistics {
@@ -129,13 +129,13 @@ class Engine {
     const net::PeerDirectory& peers;
     core::Clock& clock;
     core::asio::any_io_executor executor;
-    std::function<void(std::string)> log;       // one line, for the administrator
-    std::unique_ptr<Stripes> stripes = nullptr; // null: the volume's own are opened
+    std::function<void(std::string)> log;        // one line, for the administrator
+    std::unique_ptr<Stripes> stripes = nullptr;  // null: the volume's own are opened
     /// Told of each file once, options.warn before its death; from a background task. Null: nobody is.
     std::function<void(const DyingFile&)> on_warning = nullptr;
   };
-  /// Opens the volume: makes its root on first use, sweeps what expired, drops what was unlinked and still open when the
-  /// last run ended, destroys the keys of all that, and only then is ready to serve.
+  /// Opens the volume: makes its root on first use, sweeps what expired, drops what was unlinked and still open when
+  /// the last run ended, destroys the keys of all that, and only then is ready to serve.
   [[nodiscard]] static Result<std::unique_ptr<Engine>> open(Context context);
   ~Engine();
   Engine(const Engine&) = delete;
@@ -146,11 +146,12 @@ class Engine {
   /// Stages all dirty data, syncs, ends the background tasks. Afterwards only destruction is allowed.
   [[nodiscard]] awaitable<Result<>> stop();
 
-  // Names: engine_namespace.cpp. What returns Attributes of a looked-up or made inode has raised its lookup count by one.
+  // Names: engine_namespace.cpp. What returns Attributes of a looked-up or made inode has raised its lookup count by
+  // one.
   [[nodiscard]] Result<Attributes> lookup(InodeNumber parent, const std::string& name);
   void forget(InodeNumber number, std::uint64_t lookups);
   [[nodiscard]] Result<Attributes> make_node(InodeNumber parent, const std::string& name, std::uint32_t mode,
-                                             std::uint64_t rdev, Caller caller);   // mknod and mkdir, by file type
+                                             std::uint64_t rdev, Caller caller);  // mknod and mkdir, by file type
   [[nodiscard]] Result<Attributes> make_symlink(InodeNumber parent, const std::string& name, const std::string& target,
                                                 Caller caller);
   [[nodiscard]] Result<Attributes> make_link(InodeNumber number, InodeNumber parent, const std::string& name);
@@ -167,13 +168,13 @@ class Engine {
   /// `by_descriptor` says which error a dead file gives: stale or gone.
   [[nodiscard]] Result<Attributes> attributes(InodeNumber number, bool by_descriptor);
   [[nodiscard]] Result<Attributes> set_attributes(InodeNumber number, const SetAttributes& set, bool by_descriptor);
-  /// Takes what the kernel tells of times that it keeps itself, when that need not be committed by itself: the times of a
-  /// file that is open for writing (`by_writer`) go with its bytes, by close(2) at the latest; of a change that the engine
-  /// has stamped too, both stamps are as good. False: it is to be set as any other attribute.
+  /// Takes what the kernel tells of times that it keeps itself, when that need not be committed by itself: the times of
+  /// a file that is open for writing (`by_writer`) go with its bytes, by close(2) at the latest; of a change that the
+  /// engine has stamped too, both stamps are as good. False: it is to be set as any other attribute.
   [[nodiscard]] bool note_kernel_times(InodeNumber number, meta::FileTime modified, meta::FileTime changed,
                                        bool by_writer);
-  /// Takes set-user-ID from a file's mode, and set-group-ID where its group may execute it: what a change of its bytes by
-  /// somebody without CAP_FSETID does. Committed when it returns.
+  /// Takes set-user-ID from a file's mode, and set-group-ID where its group may execute it: what a change of its bytes
+  /// by somebody without CAP_FSETID does. Committed when it returns.
   [[nodiscard]] Result<> drop_set_id(InodeNumber number);
   [[nodiscard]] Result<core::Bytes> xattr(InodeNumber number, const std::string& name);
   [[nodiscard]] Result<> set_xattr(InodeNumber number, const std::string& name, core::ByteView value, XattrMode mode);
@@ -200,8 +201,8 @@ class Engine {
   /// close(2): dirty ranges are staged and committed, so that they survive kill -9. would_block when staging is full.
   [[nodiscard]] Result<> try_flush(OpenFile& file);
   [[nodiscard]] awaitable<Result<>> flush(std::shared_ptr<OpenFile> file);
-  /// fsync(2) with local durability, on the caller's thread, which waits for the disk. would_block when fsync() has to do it:
-  /// staging is full, a stripe went away meanwhile, or nodes are to be waited for.
+  /// fsync(2) with local durability, on the caller's thread, which waits for the disk. would_block when fsync() has to
+  /// do it: staging is full, a stripe went away meanwhile, or nodes are to be waited for.
   [[nodiscard]] Result<> try_fsync(OpenFile& file);
   /// fsync(2): as safe as options.durability says.
   [[nodiscard]] awaitable<Result<>> fsync(std::shared_ptr<OpenFile> file);
@@ -238,8 +239,8 @@ class Engine {
   /// The proof of a file (meta/proof.hpp), as JSON text: of a living one by its inode, of one that died by its file id.
   [[nodiscard]] Result<std::string> proof(InodeNumber number) const;
   [[nodiscard]] Result<std::string> proof_of_dead(const core::FileId& file) const;
-  /// Audits by pages, as JSON text, each page within `limits` (engine_audits.cpp). Of up to kAuditStripes stripes from the
-  /// first above `after`, placements by a few leaves: one a stripe, or all.
+  /// Audits by pages, as JSON text, each page within `limits` (engine_audits.cpp). Of up to kAuditStripes stripes from
+  /// the first above `after`, placements by a few leaves: one a stripe, or all.
   [[nodiscard]] awaitable<Result<std::string>> audit(StripeNumber after, bool all, net::CallLimits limits);
   /// Of a file's stripes above `after`, a few at once: every byte of every shard.
   [[nodiscard]] awaitable<Result<std::string>> verify(InodeNumber number, StripeNumber after, net::CallLimits limits);

@@ -35,15 +35,13 @@ std::uint32_t without_set_id(std::uint32_t mode) {
 
 }  // namespace
 
-bool Engine::note_kernel_times(InodeNumber number, meta::FileTime modified, meta::FileTime changed,
-                               bool by_writer) {
+bool Engine::note_kernel_times(InodeNumber number, meta::FileTime modified, meta::FileTime changed, bool by_writer) {
   const auto inode = state_->inodes.find(number);
   if (!inode || inode->is_gone(state_->clock.now())) return false;
   const std::unique_lock lock(inode->mutex);
   if (inode->removed) return false;
   auto& record = inode->record;
-  if (!by_writer)
-    return modified == record.modified && std::abs(changed.ns - record.changed.ns) <= kSameChangeNs;
+  if (!by_writer) return modified == record.modified && std::abs(changed.ns - record.changed.ns) <= kSameChangeNs;
   if (modified == record.modified && changed == record.changed) return true;
   record.modified = modified;
   record.changed = changed;

@@ -69,10 +69,11 @@ awaitable<Result<std::string>> Engine::verify(InodeNumber number, StripeNumber a
   std::set<StripeNumber> all;
   for (const auto& extent : extents) all.insert(extent.stripe);
   std::vector<StripeNumber> numbers;
-  for (auto at = all.upper_bound(after); at != all.end() && numbers.size() < kVerifyStripes; ++at) numbers.push_back(*at);
+  for (auto at = all.upper_bound(after); at != all.end() && numbers.size() < kVerifyStripes; ++at)
+    numbers.push_back(*at);
   const auto next = numbers.size() < kVerifyStripes ? std::nullopt : std::optional(numbers.back());
-  const auto findings = co_await audit_stripes(*state_, std::move(numbers), AuditDepth::whole,
-                                               AuditWidth::all_shards, std::move(limits));
+  const auto findings =
+      co_await audit_stripes(*state_, std::move(numbers), AuditDepth::whole, AuditWidth::all_shards, std::move(limits));
   co_return describe(findings, next);
 }
 

@@ -11,8 +11,7 @@ namespace ephfs::fs {
 namespace {
 
 constexpr std::size_t kCopyChunk = std::size_t{1} << 20U;
-constexpr unsigned kSettleAttempts =
-    4;  // stripes can go while they are being settled: overwritten, compacted
+constexpr unsigned kSettleAttempts = 4;  // stripes can go while they are being settled: overwritten, compacted
 
 /// Exclusive lock held. Commits a change of content; memory is as it was when that fails.
 Result<> commit_content(EngineState& state, const std::shared_ptr<Inode>& inode, ContentUndo undo,
@@ -42,8 +41,8 @@ Result<> set_size(EngineState& state, const std::shared_ptr<Inode>& inode, std::
 }
 
 /// Exclusive lock held. A hole in [from, to), and the size grown to `size` when that is more.
-Result<> make_hole(EngineState& state, const std::shared_ptr<Inode>& inode, std::uint64_t from,
-                   std::uint64_t to, std::uint64_t size) {
+Result<> make_hole(EngineState& state, const std::shared_ptr<Inode>& inode, std::uint64_t from, std::uint64_t to,
+                   std::uint64_t size) {
   const meta::InodeRecord before = inode->record;
   meta::Changes changes;
   EPHFS_TRY(auto undo, punch(state, *inode, from, to, changes));
@@ -181,8 +180,7 @@ Result<> Engine::sync_directory(InodeNumber number) {
 Result<> Engine::allocate(OpenFile& file, Allocation how, std::uint64_t offset, std::uint64_t length) {
   const auto inode = file.inode;
   if (length == 0) return core::fail(core::Error::invalid_argument);
-  if (offset > kFileBytesMax || length > kFileBytesMax - offset)
-    return core::fail(core::Error::file_too_large);
+  if (offset > kFileBytesMax || length > kFileBytesMax - offset) return core::fail(core::Error::file_too_large);
   const std::uint64_t end = offset + length;
   EPHFS_TRY_VOID(check_alive(*state_, *inode, true));
   const std::unique_lock lock(inode->mutex);
@@ -227,8 +225,7 @@ awaitable<Result<std::size_t>> Engine::copy_range(std::shared_ptr<OpenFile> from
                                                   std::shared_ptr<OpenFile> to, std::uint64_t to_offset,
                                                   std::size_t length) {
   const std::uint64_t farthest = std::max(from_offset, to_offset);
-  if (farthest > kFileBytesMax || length > kFileBytesMax - farthest)
-    co_return core::fail(core::Error::file_too_large);
+  if (farthest > kFileBytesMax || length > kFileBytesMax - farthest) co_return core::fail(core::Error::file_too_large);
   EPHFS_CO_TRY_VOID(check_alive(*state_, *from->inode, true));
   EPHFS_CO_TRY_VOID(check_alive(*state_, *to->inode, true));
   {

@@ -10,13 +10,13 @@
 namespace ephfs::fs {
 namespace {
 
-constexpr std::uint64_t kReadSlack = std::uint64_t{1} << 20U;  // the kernel's readahead asks out of order
-constexpr std::uint64_t kReadaheadStep = std::uint64_t{1}
-                                         << 20U;  // how often a sequential reader looks ahead
+constexpr std::uint64_t kReadSlack = std::uint64_t{1} << 20U;      // the kernel's readahead asks out of order
+constexpr std::uint64_t kReadaheadStep = std::uint64_t{1} << 20U;  // how often a sequential reader looks ahead
 constexpr std::uint64_t kReadaheadBytes = 2 * kStripeBytes;
 constexpr std::uint32_t kSequentialReads = 2;  // in a row, before anything is read ahead
 constexpr unsigned kReplansMax = 3;
-/// How much of one file may be dirty in pieces that are no whole stripes, before its age or the mount's bound flushes it.
+/// How much of one file may be dirty in pieces that are no whole stripes, before its age or the mount's bound flushes
+/// it.
 constexpr std::uint64_t kScatteredBytesMax = 4 * kStripeBytes;
 constexpr std::int64_t kRelatimeNs = std::int64_t{24} * 3600 * 1'000'000'000;
 
@@ -47,8 +47,7 @@ Result<PlannedRead> plan(EngineState& state, Inode& inode, const OpenFile& file,
                          core::MutableByteView out) {
   const core::Instant now = state.clock.now();
   if (inode.is_gone(now)) return core::fail(core::Error::stale);
-  if (state.kernel != nullptr && inode.deadline().passed(now + kDropsBegin))
-    state.kernel->pages_read(inode.number);
+  if (state.kernel != nullptr && inode.deadline().passed(now + kDropsBegin)) state.kernel->pages_read(inode.number);
   std::shared_lock lock(inode.mutex);
   if (inode.removed) return core::fail(core::Error::stale);
   while (!inode.data) {
@@ -67,8 +66,7 @@ Result<PlannedRead> plan(EngineState& state, Inode& inode, const OpenFile& file,
   const bool steps = offset / kReadaheadStep != end / kReadaheadStep || file.sequential == kSequentialReads;
   if (file.sequential >= kSequentialReads && steps) {
     for (const auto& extent : inode.data->extents().overlapping(end, end + kReadaheadBytes)) {
-      if (planned.ahead.empty() || planned.ahead.back() != extent.stripe)
-        planned.ahead.push_back(extent.stripe);
+      if (planned.ahead.empty() || planned.ahead.back() != extent.stripe) planned.ahead.push_back(extent.stripe);
     }
   }
   return planned;
@@ -144,8 +142,7 @@ std::uint64_t new_bytes(const FileData& data, std::uint64_t offset, std::uint64_
 }
 
 Result<> check_range(std::uint64_t offset, std::uint64_t length) {
-  if (offset > kFileBytesMax || length > kFileBytesMax - offset)
-    return core::fail(core::Error::file_too_large);
+  if (offset > kFileBytesMax || length > kFileBytesMax - offset) return core::fail(core::Error::file_too_large);
   return {};
 }
 
@@ -167,8 +164,7 @@ Result<> write_now(EngineState& state, const std::shared_ptr<Inode>& inode, int 
       EPHFS_TRY_VOID(check_range(offset, bytes.size()));
     }
     auto& data = *inode->data;
-    if (state.options.capacity != 0)
-      EPHFS_TRY_VOID(check_capacity(state, new_bytes(data, offset, bytes.size())));
+    if (state.options.capacity != 0) EPHFS_TRY_VOID(check_capacity(state, new_bytes(data, offset, bytes.size())));
     const std::uint64_t before = data.dirty().bytes();
     data.dirty().write(offset, bytes);
     inode->record.size = std::max(inode->record.size, offset + bytes.size());

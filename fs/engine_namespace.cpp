@@ -4,8 +4,8 @@
 
 #include "core/secret.hpp"
 #include "fs/reaper.hpp"
-#include "fs/warner.hpp"
 #include "fs/tree_edit.hpp"
+#include "fs/warner.hpp"
 
 namespace ephfs::fs {
 namespace {
@@ -15,8 +15,8 @@ constexpr std::size_t kTargetBytesMax = 4095;
 constexpr std::uint32_t kPermissionBits = 07777;
 
 bool is_known_type(std::uint32_t mode) {
-  return S_ISREG(mode) || S_ISDIR(mode) || S_ISLNK(mode) || S_ISFIFO(mode) || S_ISSOCK(mode) ||
-         S_ISCHR(mode) || S_ISBLK(mode);
+  return S_ISREG(mode) || S_ISDIR(mode) || S_ISLNK(mode) || S_ISFIFO(mode) || S_ISSOCK(mode) || S_ISCHR(mode) ||
+         S_ISBLK(mode);
 }
 
 /// The record of something made now in `parent`, whose lock is held.
@@ -74,8 +74,7 @@ Result<> add_link(EngineState& state, TreeEdit& edit, const std::shared_ptr<Inod
   if (existing) return core::fail(core::Error::exists);
   const InodeLocks locks{directory.get(), inode.get()};
   EPHFS_TRY_VOID(check_alive(state, *inode, false));
-  if (directory->removed || inode->removed || inode->record.links == 0)
-    return core::fail(core::Error::not_found);
+  if (directory->removed || inode->removed || inode->record.links == 0) return core::fail(core::Error::not_found);
   if (inode->record.links >= kLinksMax) return core::fail(core::Error::too_many_links);
   auto& record = edit.of(inode);
   ++record.links;
@@ -136,8 +135,7 @@ Result<std::shared_ptr<Inode>> make_inode(EngineState& state, InodeNumber parent
     if (directory->removed) return core::fail(core::Error::not_found);
     std::optional<CarriedDeadline> left;
     if (S_ISREG(mode)) left = state.left_names.take(parent, name, state.clock.boot_now());
-    EPHFS_TRY(auto record,
-              new_record(state, directory->record, mode & (S_IFMT | kPermissionBits), caller, left));
+    EPHFS_TRY(auto record, new_record(state, directory->record, mode & (S_IFMT | kPermissionBits), caller, left));
     record.rdev = rdev;
     record.target = target;
     if (S_ISLNK(mode)) record.size = target.size();
@@ -182,8 +180,8 @@ Result<Attributes> Engine::make_node(InodeNumber parent, const std::string& name
   return looked_up(*state_, *made);
 }
 
-Result<Attributes> Engine::make_symlink(InodeNumber parent, const std::string& name,
-                                        const std::string& target, Caller caller) {
+Result<Attributes> Engine::make_symlink(InodeNumber parent, const std::string& name, const std::string& target,
+                                        Caller caller) {
   if (target.empty()) return core::fail(core::Error::not_found);
   if (target.size() > kTargetBytesMax) return core::fail(core::Error::name_too_long);
   constexpr std::uint32_t kLinkMode = S_IFLNK | 0777;
@@ -191,10 +189,8 @@ Result<Attributes> Engine::make_symlink(InodeNumber parent, const std::string& n
   return looked_up(*state_, *made);
 }
 
-Result<std::pair<Attributes, std::shared_ptr<OpenFile>>> Engine::create(InodeNumber parent,
-                                                                        const std::string& name,
-                                                                        std::uint32_t mode, int flags,
-                                                                        Caller caller) {
+Result<std::pair<Attributes, std::shared_ptr<OpenFile>>> Engine::create(InodeNumber parent, const std::string& name,
+                                                                        std::uint32_t mode, int flags, Caller caller) {
   auto made = make_inode(*state_, parent, name, (mode & kPermissionBits) | S_IFREG, 0, {}, caller);
   if (!made) {
     // Without O_EXCL a file that another call has just made is opened.

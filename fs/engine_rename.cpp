@@ -25,8 +25,7 @@ Result<bool> is_within(const EngineState& state, InodeNumber directory, InodeNum
     if (!parent) return false;
     directory = parent->first;
   }
-  return core::fail(core::Error::damaged,
-                    "directory " + std::to_string(directory.value) + " is its own ancestor");
+  return core::fail(core::Error::damaged, "directory " + std::to_string(directory.value) + " is its own ancestor");
 }
 
 Result<> check_not_into_itself(const EngineState& state, const Move& move, bool exchange) {

@@ -51,15 +51,18 @@ awaitable<Result<meta::Manifest>> place(EngineState& state, std::shared_ptr<Inod
 Result<Deadline> choose_end(const EngineState& state, const Inode& inode, const ShareWish& wish) {
   const Deadline own = inode.deadline();
   if (wish.ttl && wish.ttl->count() <= 0) return fail(Error::invalid_argument, "a ttl that is none");
-  if (!wish.ttl && own.is_never()) return fail(Error::invalid_argument, "the file never dies: say for how long it is shared");
+  if (!wish.ttl && own.is_never())
+    return fail(Error::invalid_argument, "the file never dies: say for how long it is shared");
   if (!wish.ttl) return own;
-  const core::Instant end = std::min(state.clock.now() + std::min(*wish.ttl, core::kInstantMax - core::Instant{0}), core::kInstantMax);
+  const core::Instant end =
+      std::min(state.clock.now() + std::min(*wish.ttl, core::kInstantMax - core::Instant{0}), core::kInstantMax);
   return std::min(own, Deadline(end));
 }
 
 /// Gives the share to as many holders as it takes, best first.
-awaitable<Result<std::vector<net::Member>>> hand_out(EngineState& state, core::ShareGrant grant, core::SharedBytes content,
-                                                     std::vector<ShareHolder> holders, core::Boottime until) {
+awaitable<Result<std::vector<net::Member>>> hand_out(EngineState& state, core::ShareGrant grant,
+                                                     core::SharedBytes content, std::vector<ShareHolder> holders,
+                                                     core::Boottime until) {
   const std::size_t wanted = grant.fetches_max > 0 ? 1 : net::kShareHoldersMax;
   std::vector<net::Member> took;
   core::Failure last = fail(Error::unreachable, "there is no node to hold the share");
@@ -87,7 +90,8 @@ awaitable<Result<SharedLink>> Engine::share(InodeNumber number, ShareWish wish) 
   if (state.shares->refusing().stop_requested()) co_return fail(Error::cancelled, "the volume is being unmounted");
   EPHFS_CO_TRY(const auto inode, live_inode(state, number));
   if (!inode->is_regular()) co_return fail(Error::invalid_argument, "only regular files are shared");
-  if (wish.fetches_max > core::kShareFetchesMax) co_return fail(Error::invalid_argument, "too large a count of fetches");
+  if (wish.fetches_max > core::kShareFetchesMax)
+    co_return fail(Error::invalid_argument, "too large a count of fetches");
   if (wish.holders.empty()) co_return fail(Error::invalid_argument, "there is no node to hold the share");
   EPHFS_CO_TRY_VOID(state.shares->check_room());
   EPHFS_CO_TRY_VOID(choose_end(state, *inode, wish));
@@ -134,10 +138,13 @@ awaitable<Result<SharedLink>> Engine::share(InodeNumber number, ShareWish wish) 
   }
   state.shares->deadline_changed(number, inode->deadline());
   if (unlinked) state.shares->withdraw(number);
-  if (unlinked || inode->deadline() < link.deadline) co_return fail(Error::stale, "the file was changed while it was shared");
+  if (unlinked || inode->deadline() < link.deadline)
+    co_return fail(Error::stale, "the file was changed while it was shared");
   co_return shared;
 }
 
-void Engine::refuse_shares() { state_->shares->refuse(); }
+void Engine::refuse_shares() {
+  state_->shares->refuse();
+}
 
 }  // namespace ephfs::fs

@@ -32,7 +32,7 @@ struct EngineState {
   core::Signer owner;
   std::unique_ptr<Stripes> stripes;
   InodeTable inodes;
-  std::shared_ptr<Inode> root;   // always held
+  std::shared_ptr<Inode> root;  // always held
   KernelCache* kernel = nullptr;
 
   /// Guards the shape of the tree: held over look-up-then-commit of anything that makes, removes or moves a name.
@@ -71,7 +71,8 @@ struct EngineState {
 /// Shared lock held.
 [[nodiscard]] Attributes attributes_of(const EngineState& state, const Inode& inode);
 /// The inode, alive.
-[[nodiscard]] Result<std::shared_ptr<Inode>> live_inode(EngineState& state, InodeNumber number, bool by_descriptor = false);
+[[nodiscard]] Result<std::shared_ptr<Inode>> live_inode(EngineState& state, InodeNumber number,
+                                                        bool by_descriptor = false);
 /// A file key, wrapped for the record's file and deadline; and back again.
 [[nodiscard]] Result<core::Bytes> wrap_file_key(const EngineState& state, const meta::InodeRecord& record,
                                                 const core::Key& key);
@@ -91,8 +92,8 @@ struct InheritedTtl {
 struct TtlWish {
   enum class Kind : std::uint8_t { span, extension, instant, never };
   Kind kind = Kind::span;
-  Milliseconds span{0};   // span, extension
-  core::Instant at;       // instant
+  Milliseconds span{0};  // span, extension
+  core::Instant at;      // instant
 };
 [[nodiscard]] Result<TtlWish> parse_ttl_wish(std::string_view text);
 struct ChosenDeadline {
@@ -122,7 +123,8 @@ void deadline_changed(EngineState& state, const std::shared_ptr<Inode>& inode);
 /// Whether it did: then mark_dirty() it, and call deadline_changed() without the lock.
 [[nodiscard]] bool slide_deadline(EngineState& state, Inode& inode, bool written);
 
-// --- file_content.cpp: bytes of a file; exclusive lock of the inode held unless said otherwise -------------------------
+// --- file_content.cpp: bytes of a file; exclusive lock of the inode held unless said otherwise
+// -------------------------
 /// Makes inode.data: unwraps the key and loads the extent map, once.
 [[nodiscard]] Result<> load_data(EngineState& state, Inode& inode);
 /// Stages all dirty ranges and commits them with the record and `with`. would_block when staging is full, any other
@@ -165,9 +167,9 @@ struct ContentUndo {
   DirtyRanges dirty;
 };
 /// Changes the size; what is cut off is erased, what is added is a hole. Record, dirty ranges and extents in memory are
-/// changed and the catalog's changes (PutInode among them) added; the caller commits, and calls undo_content() when that
-/// fails. A file that is emptied gets a new key, so that nothing opens what it held: when that is committed, the caller
-/// tells with content_committed().
+/// changed and the catalog's changes (PutInode among them) added; the caller commits, and calls undo_content() when
+/// that fails. A file that is emptied gets a new key, so that nothing opens what it held: when that is committed, the
+/// caller tells with content_committed().
 [[nodiscard]] Result<ContentUndo> resize(EngineState& state, Inode& inode, std::uint64_t size, meta::Changes& changes);
 /// Makes [from, to) a hole, in the same way; the size stays.
 [[nodiscard]] Result<ContentUndo> punch(EngineState& state, Inode& inode, std::uint64_t from, std::uint64_t to,
@@ -185,7 +187,8 @@ void discard_data(EngineState& state, Inode& inode);
 [[nodiscard]] awaitable<Result<>> wait_for_room(EngineState& state, core::Boottime until, std::stop_token stop = {});
 /// No lock held. flush_inode(), waiting for room in staging.
 [[nodiscard]] awaitable<Result<>> flush_waiting(EngineState& state, std::shared_ptr<Inode> inode, core::Boottime until);
-/// No lock held. Flushes all that is dirty now, what is dirty for longest first. The first failure, after all were tried.
+/// No lock held. Flushes all that is dirty now, what is dirty for longest first. The first failure, after all were
+/// tried.
 [[nodiscard]] awaitable<Result<>> flush_all(EngineState& state, core::Boottime until);
 
 // --- engine_files.cpp ------------------------------------------------------------------------------------------------

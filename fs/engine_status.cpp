@@ -126,8 +126,7 @@ std::string Engine::status_json() const {
   status["inodes_in_memory"] = state_->inodes.size();
   status["stripes"] = describe_stripes(state_->stripes->counters());
   const auto next = state_->catalog->next_deadline();
-  status["next_deadline"] =
-      next && !next->is_never() ? json::value(core::format_instant(next->instant())) : nullptr;
+  status["next_deadline"] = next && !next->is_never() ? json::value(core::format_instant(next->instant())) : nullptr;
   status["expiring"] = describe_expiring(*state_->catalog, now);
   status["peers"] = describe_peers(state_->peers);
   return json::serialize(status);

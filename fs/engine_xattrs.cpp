@@ -107,8 +107,7 @@ Result<core::Bytes> Engine::xattr(InodeNumber number, const std::string& name) {
   return core::fail(core::Error::no_attribute);
 }
 
-Result<> Engine::set_xattr(InodeNumber number, const std::string& name, core::ByteView value,
-                           XattrMode mode) {
+Result<> Engine::set_xattr(InodeNumber number, const std::string& name, core::ByteView value, XattrMode mode) {
   if (is_ephfs_xattr(name)) {
     EPHFS_TRY(const auto* attribute, find_ephfs_xattr(name));
     return change_own(*state_, number, *attribute, [&](XattrTarget& target) -> Result<> {
@@ -117,14 +116,12 @@ Result<> Engine::set_xattr(InodeNumber number, const std::string& name, core::By
     });
   }
   EPHFS_TRY_VOID(check_namespace(name));
-  if (value.size() > kValueBytesMax)
-    return core::fail(core::Error::no_space, "an extended attribute past 64 KiB");
+  if (value.size() > kValueBytesMax) return core::fail(core::Error::no_space, "an extended attribute past 64 KiB");
   EPHFS_TRY(const auto locked, lock_inode(*state_, number));
   EPHFS_TRY(const auto present, state_->catalog->xattr(number, name));
   EPHFS_TRY_VOID(check_presence(present.has_value(), mode));
   if (!present) EPHFS_TRY_VOID(check_list_room(*state_, number, name));
-  EPHFS_TRY_VOID(
-      commit_with_time(*state_, *locked.inode, meta::PutXattr{number, name, core::to_bytes(value)}));
+  EPHFS_TRY_VOID(commit_with_time(*state_, *locked.inode, meta::PutXattr{number, name, core::to_bytes(value)}));
   if (name == kCapability) locked.inode->no_capability = false;
   return {};
 }

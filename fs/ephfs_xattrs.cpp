@@ -100,8 +100,7 @@ struct ModeName {
   meta::TtlMode mode;
   std::string_view name;
 };
-constexpr std::array kModes{ModeName{meta::TtlMode::fixed, "fixed"},
-                            ModeName{meta::TtlMode::modified, "modified"},
+constexpr std::array kModes{ModeName{meta::TtlMode::fixed, "fixed"}, ModeName{meta::TtlMode::modified, "modified"},
                             ModeName{meta::TtlMode::accessed, "accessed"}};
 
 /// A directory's own mode is marked as such by its "explicit" flag, which says nothing else of a directory.
@@ -112,15 +111,13 @@ bool has_own_mode(const meta::InodeRecord& record) {
 Result<std::string> get_mode(EngineState& state, Inode& inode) {
   const Read read(inode);
   const meta::TtlMode mode = has_own_mode(read.record) ? read.record.ttl_mode : state.options.ttl.mode;
-  const auto* row =
-      std::find_if(kModes.begin(), kModes.end(), [&](const auto& known) { return known.mode == mode; });
+  const auto* row = std::find_if(kModes.begin(), kModes.end(), [&](const auto& known) { return known.mode == mode; });
   EPHFS_CHECK(row != kModes.end(), "every ttl mode has a name");
   return std::string(row->name);
 }
 
 Result<> set_mode(XattrTarget& target, std::string_view value) {
-  const auto* row =
-      std::find_if(kModes.begin(), kModes.end(), [&](const auto& known) { return known.name == value; });
+  const auto* row = std::find_if(kModes.begin(), kModes.end(), [&](const auto& known) { return known.name == value; });
   if (row == kModes.end()) {
     return core::fail(core::Error::invalid_argument, "ttl_mode is fixed, modified or accessed");
   }
@@ -162,8 +159,8 @@ Result<> set_profile(XattrTarget& target, std::string_view value) {
   const std::size_t nodes = target.state.peers.all().size();
   if (profile.width() > nodes) {
     return core::fail(core::Error::invalid_argument, "profile " + core::format_profile(profile) + " needs " +
-                                                         std::to_string(profile.width()) +
-                                                         " nodes and there are " + std::to_string(nodes));
+                                                         std::to_string(profile.width()) + " nodes and there are " +
+                                                         std::to_string(nodes));
   }
   target.record.profile = profile;
   return {};
@@ -194,11 +191,10 @@ bool is_ephfs_xattr(std::string_view name) {
 
 Result<const EphfsXattr*> find_ephfs_xattr(std::string_view name) {
   name.remove_prefix(name.starts_with(kSystemPrefix) ? kSystemPrefix.size() : kPrefix.size());
-  const auto* row = std::find_if(kAttributes.begin(), kAttributes.end(),
-                                 [&](const auto& known) { return known.name == name; });
+  const auto* row =
+      std::find_if(kAttributes.begin(), kAttributes.end(), [&](const auto& known) { return known.name == name; });
   if (row == kAttributes.end()) {
-    return core::fail(core::Error::invalid_argument,
-                      std::string(kPrefix) + std::string(name) + " is not known");
+    return core::fail(core::Error::invalid_argument, std::string(kPrefix) + std::string(name) + " is not known");
   }
   return row;
 }

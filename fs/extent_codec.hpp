@@ -2,9 +2,9 @@
 // How an extent is encrypted: blocks of kBlockBytes of plaintext, counted from the extent's own start in the file, each
 // sealed by itself (docs/formats.md, "Extents").
 //
-// The key is derived from the file key and the stripe's random id; a block's nonce is its offset in the stripe. A stripe
-// is appended to once and never written over, so no nonce is used twice under a key. The associated data (file id, the
-// block's offset in the file, its length) keep a block from passing for another.
+// The key is derived from the file key and the stripe's random id; a block's nonce is its offset in the stripe. A
+// stripe is appended to once and never written over, so no nonce is used twice under a key. The associated data (file
+// id, the block's offset in the file, its length) keep a block from passing for another.
 #pragma once
 
 #include "core/aead.hpp"
@@ -30,16 +30,15 @@ constexpr std::uint64_t kStripeCapacity = sealed_length(kStripeBytes);
 
 /// The blocks that a part of an extent lies in.
 struct BlockCut {
-  std::uint64_t first = 0;           // block of the extent as it was encrypted
+  std::uint64_t first = 0;  // block of the extent as it was encrypted
   std::uint64_t count = 0;
-  std::uint64_t stripe_offset = 0;   // of their ciphertext
-  std::uint64_t sealed_bytes = 0;    // of their ciphertext
+  std::uint64_t stripe_offset = 0;  // of their ciphertext
+  std::uint64_t sealed_bytes = 0;   // of their ciphertext
 };
 
 /// The blocks that hold plaintext [offset, offset + length) of the file. damaged for an extent that cannot be, and
 /// invalid_argument for a range outside its slice or empty.
-[[nodiscard]] Result<BlockCut> cut_blocks(const meta::ExtentRecord& extent, std::uint64_t offset,
-                                          std::uint64_t length);
+[[nodiscard]] Result<BlockCut> cut_blocks(const meta::ExtentRecord& extent, std::uint64_t offset, std::uint64_t length);
 
 /// Seals and opens extents of one file in one stripe. One thread at a time.
 class ExtentCodec {
@@ -49,8 +48,8 @@ class ExtentCodec {
   /// Encrypts plaintext that starts at `file_offset`, for `stripe_offset`; `out` is sealed_length(plain.size()) long.
   void seal(std::uint64_t file_offset, std::uint64_t stripe_offset, core::ByteView plain, core::MutableByteView out);
 
-  /// Opens `sealed`, the ciphertext of `cut`, into `out`, which starts at `offset` of the file. False, with nothing of use
-  /// in `out`, when a block fails its check.
+  /// Opens `sealed`, the ciphertext of `cut`, into `out`, which starts at `offset` of the file. False, with nothing of
+  /// use in `out`, when a block fails its check.
   [[nodiscard]] bool open(const meta::ExtentRecord& extent, const BlockCut& cut, core::ByteView sealed,
                           std::uint64_t offset, core::MutableByteView out);
 

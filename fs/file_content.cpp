@@ -15,10 +15,8 @@
 namespace ephfs::fs {
 namespace {
 
-constexpr auto kRoomSlice =
-    std::chrono::milliseconds(250);  // how soon a writer that waits for room can be interrupted
-constexpr auto kRoomPause =
-    std::chrono::milliseconds(2);  // between attempts, where room is there and then is not
+constexpr auto kRoomSlice = std::chrono::milliseconds(250);  // how soon a writer that waits for room can be interrupted
+constexpr auto kRoomPause = std::chrono::milliseconds(2);    // between attempts, where room is there and then is not
 
 /// Takes an inode off the list of what is dirty, unless something of it still is.
 void unlist_if_clean(EngineState& state, const Inode& inode) {
@@ -35,13 +33,12 @@ void unlist_if_clean(EngineState& state, const Inode& inode) {
 }
 
 bool gives_up_bytes(const meta::Changes& changes) {
-  return std::any_of(changes.begin(), changes.end(), [](const meta::Change& change) {
-    return std::holds_alternative<meta::DropExtent>(change);
-  });
+  return std::any_of(changes.begin(), changes.end(),
+                     [](const meta::Change& change) { return std::holds_alternative<meta::DropExtent>(change); });
 }
 
-/// Where rows of one file's extents change several times from the one numbered `first` on, only the last of each counts:
-/// an extent that is cut by many small writes is put once.
+/// Where rows of one file's extents change several times from the one numbered `first` on, only the last of each
+/// counts: an extent that is cut by many small writes is put once.
 void keep_last_of_each(meta::Changes& changes, std::ptrdiff_t first) {
   std::unordered_set<std::uint64_t> seen;
   const auto is_old = [&seen](const meta::Change& change) {
@@ -91,8 +88,7 @@ Result<> flush_runs(EngineState& state, const std::shared_ptr<Inode>& inode, met
 }
 
 /// Makes [from, to) a hole. The catalog's changes are added, the record's size is not touched.
-ContentUndo cut(EngineState& state, Inode& inode, std::uint64_t from, std::uint64_t to,
-                meta::Changes& changes) {
+ContentUndo cut(EngineState& state, Inode& inode, std::uint64_t from, std::uint64_t to, meta::Changes& changes) {
   ContentUndo undo;
   undo.size = inode.record.size;
   if (from >= to) return undo;
@@ -165,12 +161,11 @@ Result<> StagedContent::commit(meta::Changes with) {
     before.push_back(extents.save(extent.offset, extent.offset + extent.length));
     extents.put(extent, changes);
   }
-  const bool overwrites =
-      gives_up_bytes(changes) ||
-      std::any_of(before.begin(), before.end(), [](const auto& saved) { return !saved.slices.empty(); });
+  const bool overwrites = gives_up_bytes(changes) || std::any_of(before.begin(), before.end(), [](const auto& saved) {
+                            return !saved.slices.empty();
+                          });
   keep_last_of_each(changes, own);
-  changes.insert(changes.begin() + own, std::make_move_iterator(with.begin()),
-                 std::make_move_iterator(with.end()));
+  changes.insert(changes.begin() + own, std::make_move_iterator(with.begin()), std::make_move_iterator(with.end()));
   if (auto committed = state_.catalog->commit(changes); !committed) {
     for (auto saved = before.rbegin(); saved != before.rend(); ++saved) extents.restore(*saved);
     pins_ = {};

@@ -69,8 +69,7 @@ void ExtentMap::erase(std::uint64_t from, std::uint64_t to, meta::Changes& chang
     insert(slice);
     changes.emplace_back(meta::PutExtent{slice});
   };
-  for (auto found = first_after(from); found != slices_.end() && found->first < to;
-       found = first_after(from)) {
+  for (auto found = first_after(from); found != slices_.end() && found->first < to; found = first_after(from)) {
     const meta::ExtentRecord slice = found->second;
     remove(found);
     if (slice.offset >= from) changes.emplace_back(meta::DropExtent{slice.inode, slice.offset});
@@ -141,8 +140,8 @@ ReadPlan FileData::plan_read(std::uint64_t offset, core::MutableByteView out, st
     for (const auto& extent : extents_.overlapping(from, to)) {
       const auto part = clipped(extent, from, to);
       zero(from, part.offset);
-      plan.parts.push_back({extent, part.offset, static_cast<std::size_t>(part.offset - offset),
-                            static_cast<std::size_t>(part.length)});
+      plan.parts.push_back(
+          {extent, part.offset, static_cast<std::size_t>(part.offset - offset), static_cast<std::size_t>(part.length)});
       from = end_of(part);
     }
     zero(from, to);

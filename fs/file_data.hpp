@@ -23,8 +23,8 @@ namespace ephfs::fs {
 constexpr std::uint64_t kRunBytesMax = kStripeBytes;
 
 /// Non-overlapping runs of plaintext by offset. What is written behind a run is appended to it, up to
-/// the next multiple of kRunBytesMax, so a sequential stream becomes whole stripes, also one whose larger pieces come out of order. Bytes are
-/// copied in once, or twice when they came out of order.
+/// the next multiple of kRunBytesMax, so a sequential stream becomes whole stripes, also one whose larger pieces come
+/// out of order. Bytes are copied in once, or twice when they came out of order.
 class DirtyRanges {
  public:
   void write(std::uint64_t offset, core::ByteView bytes);
@@ -169,7 +169,8 @@ class FileData {
   DirtyRanges dirty_;
   ExtentMap extents_;
   std::map<StripeNumber, std::uint64_t> unsettled_;
-  std::size_t unsettled_due_ = kUnsettledMin;  // this many are looked through for stripes that hold nothing of the file any more
+  std::size_t unsettled_due_ =
+      kUnsettledMin;  // this many are looked through for stripes that hold nothing of the file any more
   std::uint64_t last_mark_ = 0;
 };
 

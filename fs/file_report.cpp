@@ -156,8 +156,7 @@ Result<std::string> signed_manifest(EngineState& state, Inode& inode) {
   EPHFS_TRY_VOID(check_settled(inode));
   EPHFS_TRY(const auto manifest, meta::build_manifest(*state.catalog, inode.number, state.keys.volume));
   EPHFS_TRY(const auto bytes, meta::sign_manifest(manifest, state.owner));
-  if (bytes.size() > kValueBytesMax)
-    return core::fail(core::Error::file_too_large, "the manifest is past 64 KiB");
+  if (bytes.size() > kValueBytesMax) return core::fail(core::Error::file_too_large, "the manifest is past 64 KiB");
   return std::string(core::as_text(bytes));
 }
 

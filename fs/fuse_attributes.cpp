@@ -2,6 +2,7 @@
 // FUSE requests about attributes: stat, chmod and the like, xattrs, statfs.
 #include <cerrno>
 #include <ctime>
+
 #include <sys/statvfs.h>
 #include <sys/xattr.h>
 
@@ -36,7 +37,9 @@ SetAttributes to_set(const struct stat& wanted, int to_set_flags, meta::FileTime
 }
 
 /// What the kernel sends, unasked, to write back the times it kept of a file it has written to, renamed or unlinked.
-bool is_writeback_of_times(int flags) { return flags == (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_CTIME); }
+bool is_writeback_of_times(int flags) {
+  return flags == (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_CTIME);
+}
 
 void on_setattr(fuse_req_t request, fuse_ino_t number, struct stat* wanted, int flags, fuse_file_info* info) {
   if ((flags & FUSE_SET_ATTR_SIZE) != 0 && wanted->st_size < 0) {
@@ -93,8 +96,7 @@ void on_listxattr(fuse_req_t request, fuse_ino_t number, std::size_t size) {
 int check_may_set(fuse_req_t request, fuse_ino_t number, std::string_view name) {
   if (!name.starts_with("system.")) return 0;
   const auto attributes = engine_of(request).attributes({number}, false);
-  if (!attributes)
-    return core::to_errno(is_gone(attributes.error()) ? core::Error::stale : attributes.error().code);
+  if (!attributes) return core::to_errno(is_gone(attributes.error()) ? core::Error::stale : attributes.error().code);
   const std::uint32_t caller = caller_of(request).uid;
   return caller == 0 || caller == attributes->uid ? 0 : EPERM;
 }

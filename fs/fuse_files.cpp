@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // FUSE requests about open files. Each tries on the thread that read the request; what would block becomes a coroutine.
 #include <cerrno>
+#include <optional>
+
 #include <fcntl.h>
 #include <linux/falloc.h>
-#include <optional>
 
 #include "fs/fuse_timed.hpp"
 #include "fs/fuse_wire.hpp"
@@ -26,9 +27,11 @@ std::shared_ptr<OpenFile> detach(const fuse_file_info* info) {
   return std::move(*handle);
 }
 
-/// The flags of open(2) as the engine takes them. Appending is the kernel's work, which sends every write with its place:
-/// pages it writes back later must not be taken for more at the end.
-int engine_flags(const fuse_file_info* info) { return info->flags & ~O_APPEND; }
+/// The flags of open(2) as the engine takes them. Appending is the kernel's work, which sends every write with its
+/// place: pages it writes back later must not be taken for more at the end.
+int engine_flags(const fuse_file_info* info) {
+  return info->flags & ~O_APPEND;
+}
 
 /// Before a file's bytes change: takes set-user-ID and set-group-ID from it when the caller may not keep them.
 core::Result<> drop_set_id_of(fuse_req_t request, fuse_ino_t number, bool drops) {
@@ -36,7 +39,9 @@ core::Result<> drop_set_id_of(fuse_req_t request, fuse_ino_t number, bool drops)
 }
 
 /// Of a request that does not say it: whether its caller has no CAP_FSETID, as far as his user tells.
-bool caller_drops_set_id(fuse_req_t request) { return caller_of(request).uid != 0; }
+bool caller_drops_set_id(fuse_req_t request) {
+  return caller_of(request).uid != 0;
+}
 
 void on_create(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* info) {
   Engine& engine = engine_of(request);
@@ -159,12 +164,18 @@ void on_fsync(fuse_req_t request, fuse_ino_t, int, fuse_file_info* info) {
 
 std::optional<Allocation> allocation_of(int mode) {
   switch (mode) {
-    case 0: return Allocation::extend;
-    case FALLOC_FL_KEEP_SIZE: return Allocation::keep_size;
-    case FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE: return Allocation::punch_hole;
-    case FALLOC_FL_ZERO_RANGE: return Allocation::zero_range;
-    case FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE: return Allocation::zero_range_keep_size;
-    default: return std::nullopt;
+    case 0:
+      return Allocation::extend;
+    case FALLOC_FL_KEEP_SIZE:
+      return Allocation::keep_size;
+    case FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE:
+      return Allocation::punch_hole;
+    case FALLOC_FL_ZERO_RANGE:
+      return Allocation::zero_range;
+    case FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE:
+      return Allocation::zero_range_keep_size;
+    default:
+      return std::nullopt;
   }
 }
 

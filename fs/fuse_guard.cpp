@@ -95,8 +95,8 @@ void wait_for_the_end(int lifeline) {
 }
 
 bool is_answered(const fuse_in_header& request) {
-  return request.opcode != FUSE_FORGET && request.opcode != FUSE_BATCH_FORGET &&
-         request.opcode != FUSE_INTERRUPT && request.opcode != FUSE_NOTIFY_REPLY;
+  return request.opcode != FUSE_FORGET && request.opcode != FUSE_BATCH_FORGET && request.opcode != FUSE_INTERRUPT &&
+         request.opcode != FUSE_NOTIFY_REPLY;
 }
 
 /// Refuses what is asked of the mount, until it is gone: pages that wait for an answer cannot be dropped.
@@ -141,8 +141,7 @@ void forget_name(int fuse, core::InodeNumber parent, const std::string& name) {
 
 /// An order on its way: a number, and behind it the name if there is one.
 bool send_order(int line, core::InodeNumber number, std::string_view name) {
-  std::array<iovec, 2> parts{
-      {{&number.value, sizeof number.value}, {const_cast<char*>(name.data()), name.size()}}};
+  std::array<iovec, 2> parts{{{&number.value, sizeof number.value}, {const_cast<char*>(name.data()), name.size()}}};
   msghdr message{};
   message.msg_iov = parts.data();
   message.msg_iovlen = name.empty() ? 1 : 2;
@@ -162,8 +161,7 @@ void obey(int line, int fuse) {
     core::InodeNumber number;
     if (got < static_cast<ssize_t>(sizeof number.value)) return;
     std::memcpy(&number.value, room.data(), sizeof number.value);
-    const std::string name(room.data() + sizeof number.value,
-                           static_cast<std::size_t>(got) - sizeof number.value);
+    const std::string name(room.data() + sizeof number.value, static_cast<std::size_t>(got) - sizeof number.value);
     if (name.empty()) {
       drop_kernel_pages(fuse, number);
     } else {
@@ -174,8 +172,7 @@ void obey(int line, int fuse) {
 
 core::Result<std::pair<core::FileDescriptor, core::FileDescriptor>> make_line() {
   std::array<int, 2> ends{};
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
-    return core::fail_errno("socketpair");
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) return core::fail_errno("socketpair");
   return std::pair(core::FileDescriptor(ends[0]), core::FileDescriptor(ends[1]));
 }
 
@@ -202,8 +199,7 @@ void FuseGuard::run(const PageLedger& ledger, const Lines& lines, const std::str
   std::thread([fuse] { refuse_requests(fuse); }).detach();
   for (auto& thread : threads) thread.join();
   // Twice: a page that was written to is clean after the first time, and then goes.
-  for (int i = 0; i < 2; ++i)
-    ledger.visit([fuse](core::InodeNumber number) { drop_kernel_pages(fuse, number); });
+  for (int i = 0; i < 2; ++i) ledger.visit([fuse](core::InodeNumber number) { drop_kernel_pages(fuse, number); });
   ::_exit(0);
 }
 
@@ -250,8 +246,7 @@ core::Result<> FuseGuard::guard(int fuse_descriptor) {
   header->cmsg_type = SCM_RIGHTS;
   header->cmsg_len = CMSG_LEN(sizeof(int));
   std::memcpy(CMSG_DATA(header), &fuse_descriptor, sizeof fuse_descriptor);
-  if (::sendmsg(lines_.life.get(), &message, MSG_NOSIGNAL) != 1)
-    return core::fail_errno("the guard of the mount");
+  if (::sendmsg(lines_.life.get(), &message, MSG_NOSIGNAL) != 1) return core::fail_errno("the guard of the mount");
   return {};
 }
 

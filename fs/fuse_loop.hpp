@@ -57,8 +57,8 @@ class FuseLoop {
 
   fuse_session* session_;
   std::atomic<std::uint64_t> lead_{Lead::kNobody};  // given to somebody by nobody only with the lock held
-  std::atomic<bool> has_requests_{false};  // since the last look; turned on by the leader, off by the lookout
-  std::mutex mutex_;                       // guards what follows
+  std::atomic<bool> has_requests_{false};           // since the last look; turned on by the leader, off by the lookout
+  std::mutex mutex_;                                // guards what follows
   std::condition_variable lead_free_, look_;
   unsigned waiting_ = 0;  // for lead_free_
   bool has_lookout_ = false;

@@ -2,6 +2,7 @@
 #include "fs/fuse_mount.hpp"
 
 #include <filesystem>
+
 #include <spawn.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
@@ -17,7 +18,7 @@ namespace {
 
 constexpr unsigned kRequestBytesMax = 1U << 20U;
 constexpr unsigned kBackgroundMax = 64;  // requests the kernel may have under way by itself: readahead, writeback
-constexpr unsigned kThreads = 10;     // a request never waits for the network on its thread, so few are enough
+constexpr unsigned kThreads = 10;        // a request never waits for the network on its thread, so few are enough
 
 void on_init(void*, fuse_conn_info* connection) {
   const auto want_if_offered = [connection](unsigned capability) {
@@ -126,7 +127,8 @@ class LibfuseMount final : public FuseMount {
 
   void request_stop() override {
     if (stopping_.exchange(true)) return;
-    // Unmounting writes the kernel's dirty pages back through this very daemon, so no thread that serves may wait for it.
+    // Unmounting writes the kernel's dirty pages back through this very daemon, so no thread that serves may wait for
+    // it.
     stopper_ = std::thread([this] { unmount_now(mountpoint_); });
   }
 
@@ -151,7 +153,7 @@ class LibfuseMount final : public FuseMount {
 }  // namespace
 
 core::Result<std::unique_ptr<FuseMount>> FuseMount::mount(Engine& engine, FuseOptions options,
-                                                           std::unique_ptr<FuseGuard> guard) {
+                                                          std::unique_ptr<FuseGuard> guard) {
   auto mount = std::make_unique<LibfuseMount>(engine, std::move(guard));
   EPHFS_TRY_VOID(mount->mount(options));
   return core::Result<std::unique_ptr<FuseMount>>(std::move(mount));

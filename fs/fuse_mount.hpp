@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The engine as a FUSE file system: the low-level API of libfuse 3, one translation per request. What memory, catalog and
-// local disk can answer is answered on the thread that read the request; what waits for the network becomes a coroutine
-// on the engine's executor, which an interrupt cancels. Only fs/fuse_* knows libfuse.
+// The engine as a FUSE file system: the low-level API of libfuse 3, one translation per request. What memory, catalog
+// and local disk can answer is answered on the thread that read the request; what waits for the network becomes a
+// coroutine on the engine's executor, which an interrupt cancels. Only fs/fuse_* knows libfuse.
 #pragma once
 
 #include <memory>
@@ -16,10 +16,10 @@ namespace ephfs::fs {
 
 struct FuseOptions {
   std::string mountpoint;
-  std::string source;         // what `mount` and /proc/mounts show in front
+  std::string source;  // what `mount` and /proc/mounts show in front
   bool allow_other = false;
   bool read_only = false;
-  std::string kernel_flags;   // for the kernel: ",nosuid,noexec" and the like, or nothing
+  std::string kernel_flags;  // for the kernel: ",nosuid,noexec" and the like, or nothing
 };
 
 /// A mounted file system. Made on one thread; serve() then uses many.

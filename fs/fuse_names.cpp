@@ -2,6 +2,7 @@
 // FUSE requests about names: look-up, making, removing and moving them, and listing directories.
 #include <cerrno>
 #include <climits>
+
 #include <sys/stat.h>
 
 #include "fs/fuse_timed.hpp"
@@ -64,10 +65,17 @@ void on_rename(fuse_req_t request, fuse_ino_t parent, const char* name, fuse_ino
                unsigned flags) {
   RenameMode mode = RenameMode::replace;
   switch (flags) {
-    case 0: break;
-    case RENAME_NOREPLACE: mode = RenameMode::no_replace; break;
-    case RENAME_EXCHANGE: mode = RenameMode::exchange; break;
-    default: fuse_reply_err(request, EINVAL); return;
+    case 0:
+      break;
+    case RENAME_NOREPLACE:
+      mode = RenameMode::no_replace;
+      break;
+    case RENAME_EXCHANGE:
+      mode = RenameMode::exchange;
+      break;
+    default:
+      fuse_reply_err(request, EINVAL);
+      return;
   }
   reply_status(request, engine_of(request).rename({parent}, name, {new_parent}, new_name, mode));
 }
@@ -91,14 +99,14 @@ void on_releasedir(fuse_req_t request, fuse_ino_t, fuse_file_info* info) {
   fuse_reply_err(request, 0);
 }
 
-/// Entries of one directory reply, in a buffer of the size the kernel gave. Positions: 1 behind ".", 2 behind "..", then
-/// one more behind each name.
+/// Entries of one directory reply, in a buffer of the size the kernel gave. Positions: 1 behind ".", 2 behind "..",
+/// then one more behind each name.
 class Listing {
  public:
   Listing(fuse_req_t request, std::size_t size, bool plus) : request_(request), plus_(plus), bytes_(size) {}
 
-  /// False when the entry does not fit. For a plus entry `attributes` gives what the kernel caches with it, and is asked
-  /// only when the entry fits, because asking raises the lookup count.
+  /// False when the entry does not fit. For a plus entry `attributes` gives what the kernel caches with it, and is
+  /// asked only when the entry fits, because asking raises the lookup count.
   template <class GetEntry>
   bool add(const char* name, off_t next, InodeNumber number, std::uint32_t mode, GetEntry get_entry) {
     const std::size_t needed = plus_ ? fuse_add_direntry_plus(request_, nullptr, 0, name, nullptr, 0)
@@ -131,8 +139,8 @@ void list_names(Engine& engine, OpenDirectory& directory, InodeNumber number, of
   const std::lock_guard lock(directory.mutex);
   const core::Instant now = engine.clock().now();
   bool room = true;
-  for (auto at = static_cast<std::size_t>(std::max<off_t>(offset - kDotEntries, 0)); room && at < directory.names.size();
-       ++at) {
+  for (auto at = static_cast<std::size_t>(std::max<off_t>(offset - kDotEntries, 0));
+       room && at < directory.names.size(); ++at) {
     const auto& name = directory.names[at];
     if (name.deadline.passed(now + kLastMoment)) continue;
     const auto look_up = [&](fuse_entry_param& entry) {

@@ -28,8 +28,7 @@ FuseNotifier::~FuseNotifier() {
 }
 
 void FuseNotifier::start() {
-  for (core::Instant& wakes_at : wakes_at_)
-    threads_.emplace_back([this, &wakes_at] { run_deadlines(wakes_at); });
+  for (core::Instant& wakes_at : wakes_at_) threads_.emplace_back([this, &wakes_at] { run_deadlines(wakes_at); });
   threads_.emplace_back([this] { run_notices(); });
 }
 
@@ -202,8 +201,7 @@ void FuseNotifier::send_notice(const Notice& notice) const {
   if (notice.name.empty()) {
     (void)fuse_lowlevel_notify_inval_inode(session_, notice.number.value, 0, 0);
   } else {
-    (void)fuse_lowlevel_notify_inval_entry(session_, notice.number.value, notice.name.data(),
-                                           notice.name.size());
+    (void)fuse_lowlevel_notify_inval_entry(session_, notice.number.value, notice.name.data(), notice.name.size());
   }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tells the kernel what to forget, through the guard (fuse_guard.hpp), from threads that serve no request and hold no lock:
-// an invalidation may wait for a request that is being answered. It also keeps the deadlines
-// of open files and drops their pages kLastMoment before each, by the wall clock.
+// Tells the kernel what to forget, through the guard (fuse_guard.hpp), from threads that serve no request and hold no
+// lock: an invalidation may wait for a request that is being answered. It also keeps the deadlines of open files and
+// drops their pages kLastMoment before each, by the wall clock.
 //
 // Ten milliseconds are few when thousands of files die together. So when many are watched, pages of those
 // that are only read are dropped several times in their last second, each time only where something was read

@@ -8,7 +8,9 @@
 namespace ephfs::fs {
 namespace {
 
-double seconds(Milliseconds span) { return std::chrono::duration<double>(span).count(); }
+double seconds(Milliseconds span) {
+  return std::chrono::duration<double>(span).count();
+}
 
 timespec to_timespec(meta::FileTime time) {
   constexpr std::int64_t kSecond = 1'000'000'000;
@@ -21,8 +23,8 @@ timespec to_timespec(meta::FileTime time) {
   return {.tv_sec = whole, .tv_nsec = part};
 }
 
-/// Lets an interrupt reach the coroutine that answers a request. libfuse calls the function with its own lock held, so it
-/// only asks for the stop on the engine's executor.
+/// Lets an interrupt reach the coroutine that answers a request. libfuse calls the function with its own lock held, so
+/// it only asks for the stop on the engine's executor.
 struct Interrupt {
   std::stop_source source;
   core::asio::any_io_executor executor;
@@ -100,8 +102,7 @@ void reply_entry(fuse_req_t request, const core::Result<Attributes>& attributes)
   if (fuse_reply_entry(request, &entry) == -ENOENT) engine.forget(attributes->number, 1);
 }
 
-void answer_later(fuse_req_t request,
-                  std::function<core::awaitable<std::function<void()>>(std::stop_token)> answer) {
+void answer_later(fuse_req_t request, std::function<core::awaitable<std::function<void()>>(std::stop_token)> answer) {
   FuseContext& context = context_of(request);
   auto interrupt = std::make_shared<Interrupt>();
   interrupt->executor = context.engine.executor();

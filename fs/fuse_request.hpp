@@ -5,11 +5,11 @@
 #ifndef FUSE_USE_VERSION
 #define FUSE_USE_VERSION FUSE_MAKE_VERSION(3, 14)
 #endif
-#include <fuse_lowlevel.h>
-
 #include <functional>
 #include <memory>
 #include <stop_token>
+
+#include <fuse_lowlevel.h>
 
 #include "core/async.hpp"
 #include "fs/engine.hpp"
@@ -19,13 +19,15 @@ namespace ephfs::fs {
 /// What a request's handlers work with: the session's user data.
 struct FuseContext {
   Engine& engine;
-  core::TaskGroup tasks;   // requests that became coroutines
+  core::TaskGroup tasks;  // requests that became coroutines
 };
 
 [[nodiscard]] inline FuseContext& context_of(fuse_req_t request) {
   return *static_cast<FuseContext*>(fuse_req_userdata(request));
 }
-[[nodiscard]] inline Engine& engine_of(fuse_req_t request) { return context_of(request).engine; }
+[[nodiscard]] inline Engine& engine_of(fuse_req_t request) {
+  return context_of(request).engine;
+}
 [[nodiscard]] Caller caller_of(fuse_req_t request);
 
 [[nodiscard]] struct stat to_stat(const Attributes& attributes);
@@ -54,8 +56,7 @@ void reply_entry(fuse_req_t request, const core::Result<Attributes>& attributes)
 
 /// Runs `answer` as a coroutine on the engine's executor with a token that an interrupt of the request stops. `answer`
 /// returns the reply as a function, which is called once the request can no longer be interrupted.
-void answer_later(fuse_req_t request,
-                  std::function<core::awaitable<std::function<void()>>(std::stop_token)> answer);
+void answer_later(fuse_req_t request, std::function<core::awaitable<std::function<void()>>(std::stop_token)> answer);
 
 /// Fill in the operations of fuse_names.cpp, fuse_attributes.cpp and fuse_files.cpp.
 void add_name_operations(fuse_lowlevel_ops& operations);

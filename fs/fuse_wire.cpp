@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstring>
+
 #include <linux/fuse.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -83,6 +84,8 @@ core::Result<> watch_wire(fuse_session* session) {
   return {};
 }
 
-bool request_drops_set_id() { return drops_set_id; }
+bool request_drops_set_id() {
+  return drops_set_id;
+}
 
 }  // namespace ephfs::fs

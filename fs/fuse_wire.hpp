@@ -2,9 +2,9 @@
 // What the kernel says and libfuse 3.14 does not pass on: who may not keep set-user-ID on a file that he changes.
 //
 // Without FUSE_HANDLE_KILLPRIV_V2 the kernel asks for security.capability before every write(2), to find out whether it
-// has something to drop; that question costs as much as the write. With it, it remembers that there is nothing, and says
-// in requests when set-user-ID and set-group-ID are to go. libfuse 3.14 can neither agree to it nor show these flags, so
-// they are set and read here, in the bytes that it reads and writes. Private to fs/fuse_*.
+// has something to drop; that question costs as much as the write. With it, it remembers that there is nothing, and
+// says in requests when set-user-ID and set-group-ID are to go. libfuse 3.14 can neither agree to it nor show these
+// flags, so they are set and read here, in the bytes that it reads and writes. Private to fs/fuse_*.
 #pragma once
 
 #include "fs/fuse_request.hpp"

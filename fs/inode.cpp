@@ -11,7 +11,8 @@ constexpr unsigned kReadsUnlocked = 2;
 constexpr unsigned kBucketsLookedAt = 8;
 constexpr std::size_t kLetGoAtOnce = 4;
 
-/// Whether the catalog's row and its number of lookups are all there is to know of it. The table's is the only reference.
+/// Whether the catalog's row and its number of lookups are all there is to know of it. The table's is the only
+/// reference.
 bool is_idle(Inode& inode) {
   // The notifier watches symbolic links for as long as the kernel knows them.
   if (inode.handles > 0 || S_ISLNK(inode.type)) return false;
@@ -24,10 +25,7 @@ bool is_idle(Inode& inode) {
 }  // namespace
 
 Inode::Inode(meta::InodeRecord loaded)
-    : number(loaded.number),
-      type(loaded.mode & S_IFMT),
-      record(std::move(loaded)),
-      deadline_(record.deadline.raw()) {}
+    : number(loaded.number), type(loaded.mode & S_IFMT), record(std::move(loaded)), deadline_(record.deadline.raw()) {}
 
 template <class Read>
 Result<std::shared_ptr<Inode>> InodeTable::load(Read read) {

@@ -2,13 +2,13 @@
 // An inode in memory: its record, and for a regular file its bytes. The catalog's row is never newer than this.
 #pragma once
 
-#include <sys/stat.h>
-
 #include <atomic>
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
 #include <unordered_map>
+
+#include <sys/stat.h>
 
 #include "core/clock.hpp"
 #include "core/keyring.hpp"
@@ -32,8 +32,8 @@ class Inode {
   /// mutex, then inodes by rising number, then nothing of the engine's.
   std::shared_mutex mutex;
   meta::InodeRecord record;
-  bool record_dirty = false;     // times or size differ from the catalog's row
-  bool removed = false;          // the row is gone: died, or unlinked and closed
+  bool record_dirty = false;       // times or size differ from the catalog's row
+  bool removed = false;            // the row is gone: died, or unlinked and closed
   std::unique_ptr<FileData> data;  // regular files, once first needed
   /// All extents, where there are few, of a file whose `data` was let go of; none: the catalog knows.
   std::optional<std::vector<meta::ExtentRecord>> extents_kept;
@@ -59,8 +59,8 @@ class Inode {
 
 /// Every inode that somebody holds: one object a number. Thread-safe.
 ///
-/// What only the kernel remembers it may remember by the million. Past `kept_max` objects, those that nobody works with are
-/// let go, and of each stays what the kernel was told: how often it looked it up, and the deadline.
+/// What only the kernel remembers it may remember by the million. Past `kept_max` objects, those that nobody works with
+/// are let go, and of each stays what the kernel was told: how often it looked it up, and the deadline.
 class InodeTable {
  public:
   InodeTable(const meta::Catalog& catalog, std::size_t kept_max) : catalog_(catalog), kept_max_(kept_max) {}

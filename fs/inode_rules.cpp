@@ -27,8 +27,7 @@ core::Bytes wrapping_context(const meta::InodeRecord& record) {
   const auto file = record.file.view();
   context.insert(context.end(), file.begin(), file.end());
   const auto deadline = static_cast<std::uint64_t>(record.deadline.raw());
-  for (unsigned shift = 0; shift < 64; shift += 8)
-    context.push_back(static_cast<std::byte>(deadline >> shift));
+  for (unsigned shift = 0; shift < 64; shift += 8) context.push_back(static_cast<std::byte>(deadline >> shift));
   return context;
 }
 
@@ -83,8 +82,7 @@ core::Boottime while_alive(const EngineState& state, const Inode& inode, core::B
   return std::min(until, state.clock.boot_now() + std::max(left, Milliseconds{0}));
 }
 
-Result<core::Bytes> wrap_file_key(const EngineState& state, const meta::InodeRecord& record,
-                                  const core::Key& key) {
+Result<core::Bytes> wrap_file_key(const EngineState& state, const meta::InodeRecord& record, const core::Key& key) {
   EPHFS_TRY(const auto epoch, state.epoch_keys->key_for(record.deadline));
   return core::seal_small(epoch, wrapping_context(record), key.view());
 }

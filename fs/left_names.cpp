@@ -3,8 +3,7 @@
 
 namespace ephfs::fs {
 
-void LeftNames::leave(InodeNumber parent, const std::string& name, const CarriedDeadline& deadline,
-                      Boottime now) {
+void LeftNames::leave(InodeNumber parent, const std::string& name, const CarriedDeadline& deadline, Boottime now) {
   forget_old(now);
   const Boottime until = now + kKept;
   left_[{parent, name}] = {deadline, until};

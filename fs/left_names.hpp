@@ -38,8 +38,7 @@ class LeftNames {
 
   void leave(InodeNumber parent, const std::string& name, const CarriedDeadline& deadline, Boottime now);
   /// What was left under the name, once.
-  [[nodiscard]] std::optional<CarriedDeadline> take(InodeNumber parent, const std::string& name,
-                                                    Boottime now);
+  [[nodiscard]] std::optional<CarriedDeadline> take(InodeNumber parent, const std::string& name, Boottime now);
 
  private:
   using Place = std::pair<InodeNumber, std::string>;

@@ -52,8 +52,7 @@ awaitable<void> Maintenance::run_flusher() {
     std::optional<core::Boottime> due;
     {
       const std::lock_guard lock(state_.dirty.mutex);
-      if (!state_.dirty.by_age.empty())
-        due = state_.dirty.by_age.begin()->first.first + state_.options.flush_age;
+      if (!state_.dirty.by_age.empty()) due = state_.dirty.by_age.begin()->first.first + state_.options.flush_age;
     }
     const core::Boottime now = state_.clock.boot_now();
     if (due && *due <= now) {
@@ -112,8 +111,7 @@ void Maintenance::postpone_flush(Inode& inode, const core::Failure& failure) {
   auto node = state_.dirty.by_age.extract({listed->second, inode.number});
   // As if it had become dirty when its next turn is one flush_age away. Where staging is full, its turn comes
   // at once.
-  const auto wait =
-      is_full ? core::Nanoseconds{0} : backoff(failures) - core::Nanoseconds(state_.options.flush_age);
+  const auto wait = is_full ? core::Nanoseconds{0} : backoff(failures) - core::Nanoseconds(state_.options.flush_age);
   listed->second = state_.clock.boot_now() + wait;
   node.key() = {listed->second, inode.number};
   state_.dirty.by_age.insert(std::move(node));
@@ -159,8 +157,7 @@ void Maintenance::note_restage(InodeNumber number, const Result<>& outcome) {
   {
     const std::lock_guard lock(mutex_);
     const auto listed = to_restage_.find(number);
-    if (listed == to_restage_.end() || listed->second.due.ns != std::numeric_limits<std::int64_t>::max())
-      return;
+    if (listed == to_restage_.end() || listed->second.due.ns != std::numeric_limits<std::int64_t>::max()) return;
     if (outcome) {
       to_restage_.erase(listed);
       return;
@@ -253,8 +250,7 @@ awaitable<void> Maintenance::run_compactor() {
     const bool is_retry = retry && *retry <= state_.clock.boot_now();
     if (!wants_compaction_ && !is_retry) continue;
     const core::Boottime due = state_.clock.boot_now() + kCompactionDelay;
-    while (state_.clock.boot_now() < due && !stop_.stop_requested())
-      co_await compactor_.wait(state_.clock, due);
+    while (state_.clock.boot_now() < due && !stop_.stop_requested()) co_await compactor_.wait(state_.clock, due);
     wants_compaction_ = false;
     retry.reset();
     auto failed = co_await compact_sparse(&looked_at);
@@ -266,8 +262,8 @@ awaitable<void> Maintenance::run_compactor() {
 }
 
 awaitable<Result<>> Maintenance::compact_sparse(std::set<StripeNumber>* looked_at) {
-  EPHFS_CO_TRY(const auto sparse, state_.catalog->sparse_stripes(
-                                      kSparsePermille, state_.clock.now() + kWorthCompacting, kSparseAtOnce));
+  EPHFS_CO_TRY(const auto sparse,
+               state_.catalog->sparse_stripes(kSparsePermille, state_.clock.now() + kWorthCompacting, kSparseAtOnce));
   const auto before = std::exchange(*looked_at, {});
   Result<> outcome;
   bool found_new = false;

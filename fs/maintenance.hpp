@@ -49,8 +49,7 @@ class Maintenance {
   [[nodiscard]] std::optional<core::Boottime> next_restage();
   void note_restage(InodeNumber number, const Result<>& outcome);
   awaitable<Result<>> restage(InodeNumber number, Relocation* relocation);
-  awaitable<Result<>> restage_stripe(std::shared_ptr<Inode> inode, StripeNumber stripe,
-                                     Relocation* relocation);
+  awaitable<Result<>> restage_stripe(std::shared_ptr<Inode> inode, StripeNumber stripe, Relocation* relocation);
 
   awaitable<void> run_compactor();
   awaitable<Result<>> compact_sparse(std::set<StripeNumber>* looked_at);

@@ -98,7 +98,8 @@ Result<std::vector<ManifestReader::Job>> ManifestReader::plan() const {
 
 awaitable<GatheredRange> ManifestReader::gather(std::shared_ptr<const Job> job, bool verified, std::stop_token stop) {
   const net::CallLimits limits{context_.clock.boot_now() + core::Nanoseconds(context_.peer_timeout), std::move(stop)};
-  co_return co_await gather_range(gatherer_, context_.executor, tasks_, job->rows, job->from, job->end, verified, limits);
+  co_return co_await gather_range(gatherer_, context_.executor, tasks_, job->rows, job->from, job->end, verified,
+                                  limits);
 }
 
 Result<> ManifestReader::open_all(const Job& job, const Ciphertext& ciphertext, const Sink& sink) {
@@ -163,7 +164,8 @@ awaitable<Result<>> ManifestReader::read_all(Sink sink, std::stop_token stop) {
     --flying;
     if (!outcome) continue;
     outcome = co_await finish(jobs[one->job], std::move(one->range), &sink, give_up.get_token());
-    if (outcome && manifest_.deadline.passed(context_.clock.now())) outcome = fail(Error::gone, "the file has died meanwhile");
+    if (outcome && manifest_.deadline.passed(context_.clock.now()))
+      outcome = fail(Error::gone, "the file has died meanwhile");
     if (!outcome) give_up.request_stop();
   }
   // Calls that lost a hedge end on their own.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads a whole file by its manifest, without a volume: what `ephfs fetch` does. Stripe by stripe, a few at once, each from
-// its nodes as a mount reads it; so its memory is bounded whatever the file's length. One task at a time.
+// Reads a whole file by its manifest, without a volume: what `ephfs fetch` does. Stripe by stripe, a few at once, each
+// from its nodes as a mount reads it; so its memory is bounded whatever the file's length. One task at a time.
 #pragma once
 
 #include <functional>
@@ -16,9 +16,10 @@ class ManifestReader {
     const net::PeerDirectory& peers;
     core::Clock& clock;
     core::asio::any_io_executor executor;
-    Milliseconds peer_timeout{10'000};   // the longest one stripe may take
+    Milliseconds peer_timeout{10'000};  // the longest one stripe may take
   };
-  /// Takes plaintext at a place in the file; a failure of it ends the reading. Called by one task, in any order of places.
+  /// Takes plaintext at a place in the file; a failure of it ends the reading. Called by one task, in any order of
+  /// places.
   using Sink = std::function<Result<>(std::uint64_t offset, core::ByteView bytes)>;
 
   /// The manifest has been checked; `key` is the file's.
@@ -28,8 +29,9 @@ class ManifestReader {
 
   /// Bytes that are no holes.
   [[nodiscard]] std::uint64_t data_bytes() const;
-  /// Gives all of the file's data to `sink`; what is not given is zeros. not_found when nodes that should have its shards
-  /// say that they do not: the file was changed or deleted; gone when it has died meanwhile; damaged, io, cancelled.
+  /// Gives all of the file's data to `sink`; what is not given is zeros. not_found when nodes that should have its
+  /// shards say that they do not: the file was changed or deleted; gone when it has died meanwhile; damaged, io,
+  /// cancelled.
   [[nodiscard]] awaitable<Result<>> read_all(Sink sink, std::stop_token stop);
 
  private:

@@ -20,9 +20,9 @@ class NodeBook {
 
   explicit NodeBook(core::Clock& clock) : clock_(clock) {}
 
-  /// `peers`, best first for a shard of `stripe`: those that answer before those that do not, those with room before full
-  /// ones, emptier before fuller (by sixteenths), and among equals an order that depends on the stripe, so that shards
-  /// spread. The same for the same facts.
+  /// `peers`, best first for a shard of `stripe`: those that answer before those that do not, those with room before
+  /// full ones, emptier before fuller (by sixteenths), and among equals an order that depends on the stripe, so that
+  /// shards spread. The same for the same facts.
   [[nodiscard]] std::vector<PeerPtr> rank(std::vector<PeerPtr> peers, const core::StripeId& stripe) const;
   /// The same for reading: who answers, is in this process, and has not lied.
   [[nodiscard]] unsigned reading_cost(const net::Peer& peer) const;
@@ -57,12 +57,12 @@ class NodeBook {
   struct Facts {
     std::uint64_t capacity = 0;
     std::uint64_t used = 0;
-    unsigned failures = 0;                       // in a row
-    unsigned late = 0;                           // in a row
+    unsigned failures = 0;  // in a row
+    unsigned late = 0;      // in a row
     bool full = false;
     bool refused = false;
     bool liar = false;
-    core::Boottime failing_since;                // when failures > 0
+    core::Boottime failing_since;  // when failures > 0
     core::Boottime not_before;
     std::optional<core::Boottime> status_asked;
   };

@@ -24,33 +24,33 @@ enum class Durability : std::uint8_t {
 constexpr Milliseconds kPermanentTtl = Milliseconds::max();
 
 struct TtlPolicy {
-  Milliseconds initial{std::chrono::hours(7 * 24)};   // what a file gets when nothing else says
+  Milliseconds initial{std::chrono::hours(7 * 24)};  // what a file gets when nothing else says
   Milliseconds shortest{1000};
   Milliseconds longest{std::chrono::hours(365 * 24)};
   meta::TtlMode mode = meta::TtlMode::fixed;
-  bool allow_permanent = false;                       // "never" is possible: only set when a volume is created
+  bool allow_permanent = false;  // "never" is possible: only set when a volume is created
 };
 
 struct EngineOptions {
-  std::filesystem::path directory;                    // the volume directory
+  std::filesystem::path directory;  // the volume directory
   TtlPolicy ttl;
-  std::optional<core::Profile> profile;               // none: auto, by the number of peers when a stripe is opened
+  std::optional<core::Profile> profile;  // none: auto, by the number of peers when a stripe is opened
   Durability durability = Durability::local;
-  std::uint64_t capacity = 0;                         // bytes of live data; 0: what the disk has
-  std::uint64_t cache_bytes = std::uint64_t{10} << 30U;  // ciphertext cache on disk, beside what is staged
-  std::uint64_t staging_bytes = std::uint64_t{1} << 30U; // staged and not yet placed, past which writers wait
-  std::uint64_t dirty_bytes = std::uint64_t{64} << 20U;  // plaintext in memory, for the whole mount
-  std::size_t inodes_kept = 65'536;                   // objects of files that only the kernel remembers, about
-  Milliseconds peer_timeout{10'000};                  // the longest a call waits for the pool
-  Milliseconds flush_age{1000};                       // dirty ranges become extents after this
-  Milliseconds seal_age{5000};                        // an open stripe is sealed after this
-  Milliseconds proof_keep{std::chrono::hours(30 * 24)};  // how long the dead are remembered, for proofs; 0: not at all
-  Milliseconds warn{0};                               // how long before its death a file is warned of; 0: not at all
-  Milliseconds hedge_delay{50};                       // a shard not here by then is also asked of another node
+  std::uint64_t capacity = 0;                             // bytes of live data; 0: what the disk has
+  std::uint64_t cache_bytes = std::uint64_t{10} << 30U;   // ciphertext cache on disk, beside what is staged
+  std::uint64_t staging_bytes = std::uint64_t{1} << 30U;  // staged and not yet placed, past which writers wait
+  std::uint64_t dirty_bytes = std::uint64_t{64} << 20U;   // plaintext in memory, for the whole mount
+  std::size_t inodes_kept = 65'536;                       // objects of files that only the kernel remembers, about
+  Milliseconds peer_timeout{10'000};                      // the longest a call waits for the pool
+  Milliseconds flush_age{1000};                           // dirty ranges become extents after this
+  Milliseconds seal_age{5000};                            // an open stripe is sealed after this
+  Milliseconds proof_keep{std::chrono::hours(30 * 24)};   // how long the dead are remembered, for proofs; 0: not at all
+  Milliseconds warn{0};          // how long before its death a file is warned of; 0: not at all
+  Milliseconds hedge_delay{50};  // a shard not here by then is also asked of another node
 };
 
-constexpr std::uint64_t kStripeBytes = std::uint64_t{4} << 20U;    // ciphertext in a full stripe
-constexpr std::uint64_t kBlockBytes = std::uint64_t{16} << 10U;    // plaintext in an AEAD block
+constexpr std::uint64_t kStripeBytes = std::uint64_t{4} << 20U;  // ciphertext in a full stripe
+constexpr std::uint64_t kBlockBytes = std::uint64_t{16} << 10U;  // plaintext in an AEAD block
 constexpr std::uint64_t kFileBytesMax = std::uint64_t{1} << 60U;
 constexpr std::size_t kNameBytesMax = 255;
 

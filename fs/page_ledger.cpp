@@ -8,8 +8,8 @@
 namespace ephfs::fs {
 
 core::Result<std::unique_ptr<PageLedger>> PageLedger::make(std::size_t places) {
-  void* memory = ::mmap(nullptr, size_of(places), PROT_READ | PROT_WRITE,
-                        MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* memory =
+      ::mmap(nullptr, size_of(places), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) return core::fail_errno("memory for the inodes with pages");
   // Fresh pages are zero, which is what a free place holds.
   return std::unique_ptr<PageLedger>(new PageLedger(new (memory) Shared, places));

@@ -17,9 +17,9 @@ class PlacementAttempt {
   PlacementAttempt(StripesState& state, StripeNumber number) : state_(state), number_(number) {}
 
   struct Outcome {
-    Result<> result;         // success: the stripe is placed
-    bool certain = false;    // the failure is not one that passes by itself
-    bool over = false;       // the stripe is gone or dead: nothing to place
+    Result<> result;       // success: the stripe is placed
+    bool certain = false;  // the failure is not one that passes by itself
+    bool over = false;     // the stripe is gone or dead: nothing to place
   };
   [[nodiscard]] awaitable<Outcome> run();
 
@@ -31,11 +31,11 @@ class PlacementAttempt {
     bool held_back = false;  // not sent: the node is not likely to answer, and is not needed
     bool stored = false;
     bool sending = false;
-    bool changed = false;    // stored since the last commit
+    bool changed = false;  // stored since the last commit
   };
   struct Answer {
     unsigned index = 0;
-    bool over = false;       // no answer: time to look at the clock, or told to stop
+    bool over = false;  // no answer: time to look at the clock, or told to stop
     Result<meta::PlacementRecord> row = meta::PlacementRecord();
   };
 
@@ -58,9 +58,9 @@ class PlacementAttempt {
   const StripeNumber number_;
   meta::StripeRecord record_;
   std::vector<CodedShard> coded_;
-  std::filesystem::path file_;           // when the staged file is the first shard
-  std::vector<Shard> shards_;            // by index
-  std::vector<PeerPtr> candidates_;      // best first; not used by this stripe
+  std::filesystem::path file_;       // when the staged file is the first shard
+  std::vector<Shard> shards_;        // by index
+  std::vector<PeerPtr> candidates_;  // best first; not used by this stripe
   std::stop_source stop_;
   core::Mailbox<Answer> answers_;
   bool placed_ = false;

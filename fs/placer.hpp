@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Brings sealed stripes to nodes, oldest first, a few at a time: code, choose k + m different nodes, send to all at once,
-// check receipts, commit. A node that fails is replaced by another while there is one; what is then still missing of a
-// placed stripe is owed, and the Repairer's.
+// Brings sealed stripes to nodes, oldest first, a few at a time: code, choose k + m different nodes, send to all at
+// once, check receipts, commit. A node that fails is replaced by another while there is one; what is then still missing
+// of a placed stripe is owed, and the Repairer's.
 //
 // Which node gets which shard, and under which serial, is committed before anything is sent: so whatever a crash leaves
 // on a node is known, and removed with the stripe. Thread-safe.
@@ -40,7 +40,7 @@ class Placer {
   struct Outcome {
     Result<> result;
     bool certain = false;
-    bool over = false;       // nothing more to be done, though it is not placed
+    bool over = false;  // nothing more to be done, though it is not placed
   };
   struct Job {
     bool placing = false;
@@ -53,8 +53,8 @@ class Placer {
 
   StripesState& state_;
   Wake wake_;
-  mutable std::mutex mutex_;  // guards what follows
-  std::map<StripeNumber, Job> jobs_;   // a number is as old as it is small
+  mutable std::mutex mutex_;          // guards what follows
+  std::map<StripeNumber, Job> jobs_;  // a number is as old as it is small
   std::size_t placing_ = 0;
   std::string last_error_;
 };

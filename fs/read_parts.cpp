@@ -33,8 +33,8 @@ struct Fetch {
   awaitable<void> work() {
     for (std::size_t turn = next++; turn < parts.size(); turn = next++) {
       const auto& part = plan.parts[parts[turn]];
-      auto got = co_await stripes.read(part.extent, cipher_of(plan), part.offset, place_of(part, out),
-                                       sequential, limits);
+      auto got =
+          co_await stripes.read(part.extent, cipher_of(plan), part.offset, place_of(part, out), sequential, limits);
       if (got) continue;
       next = parts.size();
       const std::lock_guard lock(mutex);

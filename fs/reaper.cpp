@@ -38,7 +38,9 @@ void Reaper::notify(Deadline deadline) {
   }
 }
 
-void Reaper::look_again() { wake_.notify(); }
+void Reaper::look_again() {
+  wake_.notify();
+}
 
 awaitable<void> Reaper::run() {
   while (!stopping_) {

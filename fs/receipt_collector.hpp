@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Gathers what nodes sign of the shards they deleted: after each death, with a short delay, and again, more and more
-// rarely, until the node gives its receipt; a node that was away is asked when it is back. Also forgets the dead, receipts
-// and all, when they have been remembered for long enough. One task; it sleeps while there is nothing to ask or forget.
+// rarely, until the node gives its receipt; a node that was away is asked when it is back. Also forgets the dead,
+// receipts and all, when they have been remembered for long enough. One task; it sleeps while there is nothing to ask
+// or forget.
 #pragma once
 
 #include <map>

@@ -8,7 +8,7 @@
 namespace ephfs::fs {
 namespace {
 
-constexpr std::uint64_t kCopyBytes = kStripeBytes;  // read at a time, at most, unless one slice is longer
+constexpr std::uint64_t kCopyBytes = kStripeBytes;       // read at a time, at most, unless one slice is longer
 constexpr std::uint64_t kBatchBytes = 4 * kStripeBytes;  // staged before they are committed
 constexpr std::size_t kBatchMoves = 256;
 
@@ -139,8 +139,8 @@ Result<> Relocation::commit() {
     }
     const bool unchanged = std::all_of(move->slices.begin(), move->slices.end(),
                                        [&](const auto& slice) { return is_unchanged(*move->inode, slice); });
-    auto committed = unchanged ? move->staged.commit({})
-                               : Result<>(core::fail(core::Error::busy, "the file was written meanwhile"));
+    auto committed =
+        unchanged ? move->staged.commit({}) : Result<>(core::fail(core::Error::busy, "the file was written meanwhile"));
     if (!committed) outcome = std::move(committed);
   }
   return outcome;

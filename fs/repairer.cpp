@@ -75,8 +75,8 @@ awaitable<bool> Repairer::pass(std::stop_token stop) {
   co_return left;
 }
 
-/// A renewal that comes after the old lease's end is too late, and the shard is lost. So a stripe's renewals go to all its
-/// nodes at once, those of many stripes together, and a silent node keeps nobody waiting but itself.
+/// A renewal that comes after the old lease's end is too late, and the shard is lost. So a stripe's renewals go to all
+/// its nodes at once, those of many stripes together, and a silent node keeps nobody waiting but itself.
 awaitable<void> Repairer::renew(StripeNumber number, std::stop_token stop) {
   const auto claim = state_.claims.try_claim(number);
   if (!claim) co_return;
@@ -120,8 +120,8 @@ awaitable<Repairer::Repair> Repairer::repair(StripeNumber number, std::stop_toke
   }
   auto debts = choose(**rows, Wanted::shards);
   if (!debts) co_return Repair::left;
-  const auto owed = static_cast<std::size_t>(
-      std::ranges::count((*rows)->placements, false, &meta::PlacementRecord::stored));
+  const auto owed =
+      static_cast<std::size_t>(std::ranges::count((*rows)->placements, false, &meta::PlacementRecord::stored));
   std::size_t paid = 0;
   std::vector<CodedShard> shards;
   for (auto& debt : *debts) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pays what is owed to nodes of placed stripes: shards that did not reach their node or were lost there, leases whose
-// deadline the node has not agreed to. A node that holds the shard is asked to renew; else the shard is made again (from
-// the cache, or from k others, checked against their names) and stored, on another node when its own was given up.
+// deadline the node has not agreed to. A node that holds the shard is asked to renew; else the shard is made again
+// (from the cache, or from k others, checked against their names) and stored, on another node when its own was given
+// up.
 #pragma once
 
 #include <atomic>
@@ -29,9 +30,9 @@ class Repairer {
   };
 
   enum class Repair : std::uint8_t {
-    paid,    // nothing is owed of the stripe any more
-    left,    // some is, and it is to be tried again
-    none,    // not this task's: not placed yet, dead, gone
+    paid,  // nothing is owed of the stripe any more
+    left,  // some is, and it is to be tried again
+    none,  // not this task's: not placed yet, dead, gone
   };
 
   /// Pays what can be paid now; whether anything is left.
@@ -49,8 +50,8 @@ class Repairer {
   StripesState& state_;
   Wake wake_;
   std::atomic<std::size_t> renewals_running_{0};
-  /// Stripes of which nothing was owed any more, and when: one that is owed again at once, since a node says that it has
-  /// what it has not, waits. Of the one task.
+  /// Stripes of which nothing was owed any more, and when: one that is owed again at once, since a node says that it
+  /// has what it has not, waits. Of the one task.
   std::map<StripeNumber, core::Boottime> paid_;
   std::size_t limit_ = 0;  // how many debts to look at: more when the first ones cannot be paid. Of the one task
 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One shard's dealings with one node: the lease is signed, the call made, and the receipt checked, in every field, before
-// it counts. Used by placing and by repair.
+// One shard's dealings with one node: the lease is signed, the call made, and the receipt checked, in every field,
+// before it counts. Used by placing and by repair.
 #pragma once
 
 #include "core/async.hpp"

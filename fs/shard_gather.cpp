@@ -143,8 +143,8 @@ void ShardGatherer::Attempt::ask_shard(Source& source) {
   context_.tasks.spawn(context_.executor, std::move(task));
 }
 
-/// Asks what is wanted from nodes that are expected to answer; when any of it is missing or late, as many others as make
-/// k that are here or in time.
+/// Asks what is wanted from nodes that are expected to answer; when any of it is missing or late, as many others as
+/// make k that are here or in time.
 void ShardGatherer::Attempt::ask_more(core::Boottime now) {
   for (auto& source : sources_) {
     if (source.again_at && *source.again_at <= now) ask_shard(source);
@@ -208,7 +208,8 @@ bool ShardGatherer::Attempt::hopeless() const {
 core::Boottime ShardGatherer::Attempt::next_look(core::Boottime now) const {
   core::Boottime next = limits_.until;
   for (const auto& source : sources_) {
-    if (source.state == State::asked && !late(source, now)) next = std::min(next, source.asked_at + context_.hedge_delay);
+    if (source.state == State::asked && !late(source, now))
+      next = std::min(next, source.asked_at + context_.hedge_delay);
     if (source.again_at) next = std::min(next, *source.again_at);
   }
   return next;
@@ -227,8 +228,7 @@ void ShardGatherer::Attempt::note_late(core::Boottime now) {
 
 bool ShardGatherer::Attempt::done() const {
   if (count(State::here) >= k_) return true;
-  return std::ranges::all_of(sources_,
-                             [](const Source& one) { return !one.wanted || one.state == State::here; });
+  return std::ranges::all_of(sources_, [](const Source& one) { return !one.wanted || one.state == State::here; });
 }
 
 core::Failure ShardGatherer::Attempt::failure(Error code) const {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Getting the same range of some data shards of one stripe from its nodes: those shards first; when one is missing or late,
-// as many others as it takes to restore it. The loser of a hedge is cancelled. Nobody is believed to have a whole shard
-// only because of a connection: with `verified` every range comes with a Merkle proof and is checked.
+// Getting the same range of some data shards of one stripe from its nodes: those shards first; when one is missing or
+// late, as many others as it takes to restore it. The loser of a hedge is cancelled. Nobody is believed to have a whole
+// shard only because of a connection: with `verified` every range comes with a Merkle proof and is checked.
 #pragma once
 
 #include <memory>
@@ -18,15 +18,15 @@ using core::awaitable;
 
 struct GatherRequest {
   std::shared_ptr<const StripeRows> rows;
-  std::uint64_t offset = 0;      // in each shard
+  std::uint64_t offset = 0;  // in each shard
   std::uint64_t length = 0;
   std::vector<unsigned> wanted;  // data shards, each once
   bool verified = false;
 };
 
 enum class ShardFault : std::uint8_t {
-  lost,    // the node says it does not have it, or that it is damaged
-  lied,    // what came is not the shard's
+  lost,  // the node says it does not have it, or that it is damaged
+  lied,  // what came is not the shard's
 };
 
 struct Gathered {
@@ -47,9 +47,9 @@ class ShardGatherer {
     NodeBook& nodes;
     core::Clock& clock;
     core::asio::any_io_executor executor;
-    core::TaskGroup& tasks;              // calls that lost a hedge end in it
+    core::TaskGroup& tasks;  // calls that lost a hedge end in it
     core::Nanoseconds hedge_delay;
-    std::stop_token stop;                // ends all gathering
+    std::stop_token stop;  // ends all gathering
   };
   explicit ShardGatherer(Context context) : context_(std::move(context)) {}
 

@@ -13,7 +13,9 @@ constexpr const char* kSetting = "shares";
 constexpr std::byte kVersion{1};
 constexpr std::size_t kFixedBytes = core::ShareId::kSize + 8 + 8 + 1;
 
-void append(core::Bytes& out, core::ByteView bytes) { out.insert(out.end(), bytes.begin(), bytes.end()); }
+void append(core::Bytes& out, core::ByteView bytes) {
+  out.insert(out.end(), bytes.begin(), bytes.end());
+}
 
 void encode(const KeptShare& share, core::Bytes& out) {
   append(out, share.id.view());

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which shares of this volume's files lie on which nodes, so that they can be taken back: when the file loses its last
-// name, or its deadline comes to lie before the share's. What ends at its own deadline needs nothing: the node sees to it.
+// name, or its deadline comes to lie before the share's. What ends at its own deadline needs nothing: the node sees to
+// it.
 //
-// Kept as one value in the catalog's settings (docs/formats.md, "Shares"): there are few. Taking back is an order to each
-// node, sent once, in the background; a node that does not hear it keeps the share until the deadline. Thread-safe.
+// Kept as one value in the catalog's settings (docs/formats.md, "Shares"): there are few. Taking back is an order to
+// each node, sent once, in the background; a node that does not hear it keeps the share until the deadline.
+// Thread-safe.
 #pragma once
 
 #include <atomic>

@@ -7,7 +7,8 @@ namespace ephfs::fs {
 
 std::vector<CodedShard> code_stripe(const core::SharedBytes& padded, core::Profile profile, BufferPool& pool) {
   const std::size_t length = padded.size() / profile.k;
-  EPHFS_CHECK(length * profile.k == padded.size() && length % core::kShardAlignment == 0, "a stripe is padded to k shards");
+  EPHFS_CHECK(length * profile.k == padded.size() && length % core::kShardAlignment == 0,
+              "a stripe is padded to k shards");
   std::vector<CodedShard> shards;
   std::vector<core::ByteView> data;
   for (unsigned i = 0; i < profile.k; ++i) {

@@ -5,9 +5,9 @@
 #include <memory>
 #include <vector>
 
+#include "core/buffer_pool.hpp"
 #include "core/erasure.hpp"
 #include "core/merkle.hpp"
-#include "core/buffer_pool.hpp"
 #include "fs/extent_codec.hpp"
 #include "meta/catalog.hpp"
 

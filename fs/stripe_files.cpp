@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/stripe_files.hpp"
 
+#include <algorithm>
+#include <charconv>
+
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <algorithm>
-#include <charconv>
 
 namespace ephfs::fs {
 
@@ -61,7 +61,7 @@ struct FileFacts {
 };
 
 std::optional<FileFacts> facts_of(const files::path& path) {
-  struct stat facts{};
+  struct stat facts {};
   if (::stat(path.c_str(), &facts) != 0) return std::nullopt;
   return FileFacts{static_cast<std::uint64_t>(facts.st_size), facts.st_nlink > 1};
 }
@@ -111,7 +111,9 @@ bool StripeFiles::keep_cached(const StripeName& name, std::uint64_t bytes, Deadl
   return true;
 }
 
-void StripeFiles::drop_found(const StripeName& name) { ::unlink(cached_path(name, true).c_str()); }
+void StripeFiles::drop_found(const StripeName& name) {
+  ::unlink(cached_path(name, true).c_str());
+}
 
 Result<SharedFile> StripeFiles::create_staged(const StripeName& name) {
   EPHFS_TRY(auto file, core::open_file(staged_path(name), O_RDWR | O_CREAT | O_EXCL, 0600));
@@ -152,7 +154,9 @@ Result<> StripeFiles::adopt(const StripeName& name, std::uint64_t bytes, Deadlin
   return {};
 }
 
-void StripeFiles::remove_staged(const StripeName& name) { ::unlink(staged_path(name).c_str()); }
+void StripeFiles::remove_staged(const StripeName& name) {
+  ::unlink(staged_path(name).c_str());
+}
 
 SharedFile StripeFiles::cached(const StripeName& name) {
   const std::lock_guard lock(mutex_);
@@ -306,7 +310,9 @@ SharedFile StripeFiles::file_locked(Entry& entry) {
   return file;
 }
 
-void StripeFiles::touch_locked(Entry& entry) { by_use_.splice(by_use_.end(), by_use_, entry.used); }
+void StripeFiles::touch_locked(Entry& entry) {
+  by_use_.splice(by_use_.end(), by_use_, entry.used);
+}
 
 void StripeFiles::count_locked(Entry& entry, std::uint64_t bytes) {
   counted_ = counted_ - entry.bytes + bytes;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stripes on this disk: DIR/staging/N-ID.stripe holds ciphertext not yet on the nodes, DIR/cache/N-ID.stripe a copy of
-// what is, DIR/cache/N-ID.part a copy with gaps. A whole file is the stripe padded to k shards (docs/formats.md, "Stripe files").
+// what is, DIR/cache/N-ID.part a copy with gaps. A whole file is the stripe padded to k shards (docs/formats.md,
+// "Stripe files").
 //
-// Invariants. What is staged is never evicted and counts for nothing here. A cached file whose inode a shard of the local
-// node shares costs no space: it is not counted and not evicted. What a .part file holds is known in memory only, so they
-// are deleted at the next start. A descriptor that was handed out stays good after its file is gone.
+// Invariants. What is staged is never evicted and counts for nothing here. A cached file whose inode a shard of the
+// local node shares costs no space: it is not counted and not evicted. What a .part file holds is known in memory only,
+// so they are deleted at the next start. A descriptor that was handed out stays good after its file is gone.
 //
 // Threads. Any; `mutex_` guards the index and is held for cheap system calls (open, rename, unlink), not for data.
 #pragma once
@@ -88,11 +89,11 @@ class StripeFiles {
  private:
   struct Entry {
     StripeName name;
-    std::uint64_t bytes = 0;         // counted against the limit
-    bool shared = false;             // with a shard of the local node
+    std::uint64_t bytes = 0;  // counted against the limit
+    bool shared = false;      // with a shard of the local node
     core::Deadline deadline;
-    SharedFile file;                 // open; null when it was closed to bound descriptors
-    std::vector<bool> chunks;        // present ones; empty for a whole file
+    SharedFile file;           // open; null when it was closed to bound descriptors
+    std::vector<bool> chunks;  // present ones; empty for a whole file
     std::uint64_t total = 0;
     std::list<StripeName>::iterator used;  // in by_use_
   };
@@ -115,11 +116,11 @@ class StripeFiles {
 
   mutable std::mutex mutex_;  // guards what follows
   std::map<StripeName, Entry> cached_;
-  std::list<StripeName> by_use_;         // least recently used first
+  std::list<StripeName> by_use_;  // least recently used first
   std::set<std::pair<core::Deadline, StripeName>> by_deadline_;
-  std::list<StripeName> open_files_;     // cached ones with a descriptor, oldest first
+  std::list<StripeName> open_files_;  // cached ones with a descriptor, oldest first
   std::uint64_t counted_ = 0;
-  bool staging_changed_ = true;          // a name there is not synced yet
+  bool staging_changed_ = true;  // a name there is not synced yet
 };
 
 }  // namespace ephfs::fs

@@ -3,9 +3,9 @@
 // appended; closing ones, which take nothing more and wait for their pins; sealed ones, which wait to be placed.
 //
 // Invariants. A place in a stripe is reserved once, before its bytes are encrypted, and never given again: not after a
-// failed write either (the stripe then takes nothing more). An open stripe's record is the same whoever commits it and in
-// whatever order: its length is kStripeCapacity, its deadline the bucket's end; both become exact when it is sealed, and
-// after a crash are found from the extents that were committed. A stripe is sealed only when no pin is held.
+// failed write either (the stripe then takes nothing more). An open stripe's record is the same whoever commits it and
+// in whatever order: its length is kStripeCapacity, its deadline the bucket's end; both become exact when it is sealed,
+// and after a crash are found from the extents that were committed. A stripe is sealed only when no pin is held.
 //
 // Threads. Any; `mutex_` guards all state of all staged stripes, not their files' bytes. Sealing is one task.
 #pragma once
@@ -35,10 +35,10 @@ constexpr std::uint64_t kWindowBytes = 16 * kSealedBlockBytes;
 /// A stripe in staging, as readers and the placer see it.
 struct StagedView {
   meta::StripeRecord record;
-  SharedFile file;              // null when damaged
-  core::SharedBytes ciphertext; // all of it, padded, when it is still in memory
-  bool open = false;            // not sealed yet
-  bool damaged = false;         // recovery found less than was committed
+  SharedFile file;               // null when damaged
+  core::SharedBytes ciphertext;  // all of it, padded, when it is still in memory
+  bool open = false;             // not sealed yet
+  bool damaged = false;          // recovery found less than was committed
 };
 
 class StripeLog {
@@ -50,8 +50,8 @@ class StripeLog {
     core::Clock& clock;
     StripeFiles& files;
     StripeTable& table;
-    BufferPool& buffers;   // of stripe size
-    BufferPool& scratch;   // of kWindowBytes, sealed
+    BufferPool& buffers;  // of stripe size
+    BufferPool& scratch;  // of kWindowBytes, sealed
     std::function<void(std::string)> log;
     std::function<void(StripeNumber)> on_sealed;  // from the sealing task and recover(), no lock held
   };
@@ -99,16 +99,16 @@ class StripeLog {
   };
   struct Entry {
     Bucket bucket;
-    meta::StripeRecord record;       // the open form until it is sealed
+    meta::StripeRecord record;  // the open form until it is sealed
     Phase phase = Phase::open;
-    SharedFile file;                 // null: opened when needed
+    SharedFile file;  // null: opened when needed
     core::SharedBytes ciphertext;
     std::uint64_t appended = 0;
     unsigned pins = 0;
     Deadline latest = Deadline::from_raw(0);
     core::Boottime seal_at;
     bool damaged = false;
-    bool complained = false;         // that it cannot be sealed
+    bool complained = false;  // that it cannot be sealed
   };
   using EntryPtr = std::shared_ptr<Entry>;
   struct Piece {
@@ -116,12 +116,11 @@ class StripeLog {
     std::uint64_t stripe_offset = 0;
     std::uint64_t file_offset = 0;
     core::ByteView plain;
-    bool whole = false;              // the stripe is this piece's alone
+    bool whole = false;  // the stripe is this piece's alone
   };
   class Pins;
 
-  [[nodiscard]] Result<> reserve_locked(const StageRequest& request, const Bucket& bucket,
-                                        std::vector<Piece>& pieces);
+  [[nodiscard]] Result<> reserve_locked(const StageRequest& request, const Bucket& bucket, std::vector<Piece>& pieces);
   [[nodiscard]] Result<EntryPtr> open_stripe_locked(const Bucket& bucket);
   [[nodiscard]] Result<> write_piece(const Piece& piece, const StageRequest& request);
   [[nodiscard]] Result<bool> write_whole(const Piece& piece, ExtentCodec& codec);
@@ -140,17 +139,17 @@ class StripeLog {
 
   const Context context_;
   Wake wake_;
-  Broadcast changed_;                           // a stripe left staging, or was sealed
+  Broadcast changed_;  // a stripe left staging, or was sealed
 
-  mutable std::mutex mutex_;                    // guards what follows
+  mutable std::mutex mutex_;  // guards what follows
   std::map<StripeNumber, EntryPtr> entries_;
   std::map<Bucket, EntryPtr> open_;
-  std::set<StripeNumber> closing_;              // unpinned ones among them can be sealed
+  std::set<StripeNumber> closing_;  // unpinned ones among them can be sealed
   std::int64_t next_number_ = 1;
   std::uint64_t staged_bytes_ = 0;
-  std::uint64_t refused_bytes_ = 1;             // what the last one asked for who was refused
-  std::size_t sealed_files_open_ = 0;           // of sealed entries: at most kSealedFilesOpen
-  std::optional<core::Boottime> retry_at_;      // after a seal that failed
+  std::uint64_t refused_bytes_ = 1;         // what the last one asked for who was refused
+  std::size_t sealed_files_open_ = 0;       // of sealed entries: at most kSealedFilesOpen
+  std::optional<core::Boottime> retry_at_;  // after a seal that failed
 };
 
 }  // namespace ephfs::fs

@@ -15,7 +15,9 @@ namespace {
 constexpr std::size_t kFlightsMax = 8;
 constexpr std::size_t kPrefetchesMax = 4;
 
-std::string stripe_text(StripeNumber number) { return "stripe " + std::to_string(number.value); }
+std::string stripe_text(StripeNumber number) {
+  return "stripe " + std::to_string(number.value);
+}
 
 }  // namespace
 
@@ -122,22 +124,22 @@ awaitable<Result<>> StripeReader::read(meta::ExtentRecord extent, FileCipher cip
 }
 
 /// Fetches the chunks around `cut`, and caches them.
-awaitable<Result<CiphertextPtr>> StripeReader::fetch_range(std::shared_ptr<const StripeRows> rows,
-                                                                         BlockCut cut, bool verified,
-                                                                         net::CallLimits limits) {
+awaitable<Result<CiphertextPtr>> StripeReader::fetch_range(std::shared_ptr<const StripeRows> rows, BlockCut cut,
+                                                           bool verified, net::CallLimits limits) {
   const meta::StripeRecord& record = rows->record;
   const std::uint64_t padded = padded_length(record);
   const std::uint64_t from = cut.stripe_offset / StripeFiles::kChunkBytes * StripeFiles::kChunkBytes;
   const std::uint64_t chunks_end = (cut.stripe_offset + cut.sealed_bytes + StripeFiles::kChunkBytes - 1) /
                                    StripeFiles::kChunkBytes * StripeFiles::kChunkBytes;
   const std::uint64_t end = std::min(chunks_end, padded);
-  auto gathered = co_await gather_range(state_.gatherer, state_.context.executor, state_.tasks, rows, from, end, verified,
-                                        std::move(limits));
+  auto gathered = co_await gather_range(state_.gatherer, state_.context.executor, state_.tasks, rows, from, end,
+                                        verified, std::move(limits));
   state_.report_faults(record.number, gathered.faults);
   if (!gathered.ciphertext) co_return gathered.ciphertext.error();
   const CiphertextPtr ciphertext = *std::move(gathered.ciphertext);
   if (ciphertext->pieces.size() == 1) {
-    state_.files->put_range({record.number, record.id}, padded, from, ciphertext->pieces.front().view(), record.deadline);
+    state_.files->put_range({record.number, record.id}, padded, from, ciphertext->pieces.front().view(),
+                            record.deadline);
   } else {
     core::Buffer joined(end - from);
     (void)ciphertext->copy(from, joined.view());
@@ -146,8 +148,8 @@ awaitable<Result<CiphertextPtr>> StripeReader::fetch_range(std::shared_ptr<const
   co_return ciphertext;
 }
 
-/// The flight that fetches this stripe: the one there is, or a new one; null when `most` are under way or the cache could
-/// not hold it.
+/// The flight that fetches this stripe: the one there is, or a new one; null when `most` are under way or the cache
+/// could not hold it.
 std::shared_ptr<StripeReader::Flight> StripeReader::join_flight(const std::shared_ptr<const StripeRows>& rows,
                                                                 std::size_t most) {
   std::shared_ptr<Flight> flight;
@@ -190,8 +192,7 @@ awaitable<void> StripeReader::fly(std::shared_ptr<const StripeRows> rows, std::s
   flights_.erase(record.number);
 }
 
-awaitable<Result<CiphertextPtr>> StripeReader::wait_for(std::shared_ptr<Flight> flight,
-                                                                      net::CallLimits limits) {
+awaitable<Result<CiphertextPtr>> StripeReader::wait_for(std::shared_ptr<Flight> flight, net::CallLimits limits) {
   auto listener = flight->landed.subscribe();
   std::function<void()> wake = [listener] { listener->notify(); };
   const std::stop_callback<std::function<void()>> on_stop(limits.stop, std::move(wake));

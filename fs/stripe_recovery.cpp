@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What StripeLog does when a volume is opened: staging and cache against the catalog.
+#include <algorithm>
+
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <algorithm>
 
 #include "fs/stripe_coding.hpp"
 #include "fs/stripe_log.hpp"
@@ -16,7 +16,7 @@ constexpr std::size_t kBatch = 1000;
 constexpr std::size_t kSealedMax = std::size_t{1} << 20U;
 
 std::uint64_t size_of(const core::FileDescriptor& file) {
-  struct stat facts{};
+  struct stat facts {};
   return ::fstat(file.get(), &facts) == 0 ? static_cast<std::uint64_t>(facts.st_size) : 0;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The catalog's rows of sealed and placed stripes, as the data path sees them: recently used ones are kept in memory, and
-// whoever changes a stripe's rows does it through update(), so that two tasks never write from two old copies.
+// The catalog's rows of sealed and placed stripes, as the data path sees them: recently used ones are kept in memory,
+// and whoever changes a stripe's rows does it through update(), so that two tasks never write from two old copies.
 //
 // Open stripes are the StripeLog's: their record is committed by the engine with the extents, and is the same whoever
 // commits it. Thread-safe; a reader may hold rows that are replaced meanwhile, and asks again when they lead nowhere.
@@ -20,8 +20,8 @@ using core::Result;
 using core::StripeNumber;
 
 struct StripeRows {
-  meta::StripeRecord record;                          // `live` as it was when read: of no use here
-  std::vector<meta::PlacementRecord> placements;      // by index; none before the stripe was first placed
+  meta::StripeRecord record;                      // `live` as it was when read: of no use here
+  std::vector<meta::PlacementRecord> placements;  // by index; none before the stripe was first placed
 };
 
 class StripeTable {
@@ -31,8 +31,8 @@ class StripeTable {
   /// not_found when there is no such stripe.
   [[nodiscard]] Result<std::shared_ptr<const StripeRows>> find(StripeNumber number);
 
-  /// Reads the rows, lets `change` edit them and name the changes to commit (PutStripe, PutPlacement, removals), commits.
-  /// One update at a time. not_found, or what `change` or the commit gives; the rows are then as they were.
+  /// Reads the rows, lets `change` edit them and name the changes to commit (PutStripe, PutPlacement, removals),
+  /// commits. One update at a time. not_found, or what `change` or the commit gives; the rows are then as they were.
   using Change = std::function<Result<>(StripeRows& rows, meta::Changes& changes)>;
   [[nodiscard]] Result<> update(StripeNumber number, const Change& change);
 

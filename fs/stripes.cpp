@@ -136,8 +136,7 @@ class StripesOnDisk final : public Stripes {
     return reader_.try_read(extent, cipher, offset, out);
   }
   [[nodiscard]] awaitable<Result<>> read(meta::ExtentRecord extent, FileCipher cipher, std::uint64_t offset,
-                                         core::MutableByteView out, bool sequential,
-                                         net::CallLimits limits) override {
+                                         core::MutableByteView out, bool sequential, net::CallLimits limits) override {
     return reader_.read(extent, cipher, offset, out, sequential, std::move(limits));
   }
   void prefetch(StripeNumber stripe) override { reader_.prefetch(stripe); }
@@ -245,7 +244,8 @@ Result<> StripesOnDisk::set_deadline(StripeNumber number, Deadline deadline) {
   } else {
     state_.repairer->soon();
     if (!deadline.is_never()) {
-      const core::Nanoseconds left = std::min<core::Nanoseconds>(deadline.instant() - state_.context.clock.confirmed_now(), 24h);
+      const core::Nanoseconds left =
+          std::min<core::Nanoseconds>(deadline.instant() - state_.context.clock.confirmed_now(), 24h);
       state_.collector->within(left);
     }
   }

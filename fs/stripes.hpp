@@ -41,9 +41,9 @@ struct StageRequest {
   InodeNumber inode;
   FileCipher cipher;
   Deadline deadline;
-  Milliseconds ttl{0};                    // how wide the deadline's bucket may be (1/64 of it)
-  std::optional<core::Profile> profile;   // none: the volume's
-  std::uint64_t offset = 0;               // in the file
+  Milliseconds ttl{0};                   // how wide the deadline's bucket may be (1/64 of it)
+  std::optional<core::Profile> profile;  // none: the volume's
+  std::uint64_t offset = 0;              // in the file
   core::ByteView bytes;
 };
 
@@ -72,17 +72,17 @@ struct Staged {
 struct StripeHealth {
   meta::StripeRecord stripe;
   std::vector<meta::PlacementRecord> placements;
-  bool local = false;                     // all of its ciphertext is on this disk
-  unsigned reachable = 0;                 // stored shards on nodes that answer
+  bool local = false;      // all of its ciphertext is on this disk
+  unsigned reachable = 0;  // stored shards on nodes that answer
 };
 
 struct StripeCounters {
-  std::uint64_t staged_bytes = 0;         // not yet placed
+  std::uint64_t staged_bytes = 0;  // not yet placed
   std::uint64_t cached_bytes = 0;
   std::uint64_t open_stripes = 0, sealed_stripes = 0;
   std::uint64_t shards_owed = 0;
   std::uint64_t removals_owed = 0;
-  std::string last_error;                 // of placing; empty when the last attempt went well
+  std::string last_error;  // of placing; empty when the last attempt went well
 };
 
 class Stripes {
@@ -91,9 +91,9 @@ class Stripes {
     const EngineOptions& options;
     meta::Catalog& catalog;
     const net::PeerDirectory& peers;
-    const core::Signer& owner;            // signs leases and removals
+    const core::Signer& owner;  // signs leases and removals
     core::Clock& clock;
-    core::asio::any_io_executor executor; // where placing, collecting and prefetching run
+    core::asio::any_io_executor executor;            // where placing, collecting and prefetching run
     std::function<void(std::string)> log = nullptr;  // one line, for the administrator; none: the program's log
   };
   /// Opens staging and cache below the volume directory and brings them in line with the catalog: stripes left open are
@@ -114,15 +114,16 @@ class Stripes {
   /// Resumes when there is room in staging; timed_out at `until`, with the reason placing gives.
   [[nodiscard]] virtual awaitable<Result<>> room(core::Boottime until) = 0;
 
-  /// Plaintext [offset, offset + out.size()) of the file, which lies within `extent`'s slice. would_block when any of it
-  /// is only with other nodes. damaged names the stripe; not_found when the stripe is no more (the caller's extent is
-  /// old: look again).
+  /// Plaintext [offset, offset + out.size()) of the file, which lies within `extent`'s slice. would_block when any of
+  /// it is only with other nodes. damaged names the stripe; not_found when the stripe is no more (the caller's extent
+  /// is old: look again).
   [[nodiscard]] virtual Result<> try_read(const meta::ExtentRecord& extent, FileCipher cipher, std::uint64_t offset,
                                           core::MutableByteView out) = 0;
   /// The same, asking the nodes: k of k + m and a hedge, restoring what is missing, blaming who lies. `sequential` lets
   /// it fetch and cache the whole stripe. io when fewer than k shards answer before `limits`.
   [[nodiscard]] virtual awaitable<Result<>> read(meta::ExtentRecord extent, FileCipher cipher, std::uint64_t offset,
-                                                 core::MutableByteView out, bool sequential, net::CallLimits limits) = 0;
+                                                 core::MutableByteView out, bool sequential,
+                                                 net::CallLimits limits) = 0;
   /// Brings a stripe into the cache in the background; does nothing when it is here or on its way, or too much is.
   virtual void prefetch(StripeNumber stripe) = 0;
 

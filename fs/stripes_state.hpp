@@ -17,10 +17,10 @@
 
 namespace ephfs::fs {
 
-class Collector;  // collector.hpp: deletes what died
-class Placer;     // placer.hpp: brings sealed stripes to nodes
+class Collector;         // collector.hpp: deletes what died
+class Placer;            // placer.hpp: brings sealed stripes to nodes
 class ReceiptCollector;  // receipt_collector.hpp: what nodes sign of the dead
-class Repairer;   // repairer.hpp: what is still owed to nodes
+class Repairer;          // repairer.hpp: what is still owed to nodes
 
 struct StripesState {
   StripesState(Stripes::Context given, std::unique_ptr<StripeFiles> opened);
@@ -42,9 +42,7 @@ struct StripesState {
   std::unique_ptr<Collector> collector;
   std::unique_ptr<ReceiptCollector> receipts;
 
-  void say(std::string line) const {
-    context.log ? context.log(std::move(line)) : core::log_line(line);
-  }
+  void say(std::string line) const { context.log ? context.log(std::move(line)) : core::log_line(line); }
   /// The longest a call that nobody waits for may take.
   [[nodiscard]] net::CallLimits call_limits(std::stop_token token) const {
     return {context.clock.boot_now() + core::Nanoseconds(context.options.peer_timeout), std::move(token)};

@@ -183,8 +183,7 @@ void TreeEdit::announce() {
 Result<> check_name(const std::string& name) {
   if (name.empty()) return core::fail(core::Error::not_found);
   if (name.size() > kNameBytesMax) return core::fail(core::Error::name_too_long);
-  if (name == "." || name == ".." || name.find('/') != std::string::npos ||
-      name.find('\0') != std::string::npos) {
+  if (name == "." || name == ".." || name.find('/') != std::string::npos || name.find('\0') != std::string::npos) {
     return core::fail(core::Error::invalid_argument);
   }
   return {};

@@ -80,7 +80,7 @@ class TreeEdit {
   std::vector<std::shared_ptr<Inode>> removed_;
   std::vector<Buried> buried_;
   std::vector<InodeNumber> unlinked_;  // by the commit: nobody should be given them any more
-  meta::Changes records_;  // committed first: names lead to inodes that are there
+  meta::Changes records_;              // committed first: names lead to inodes that are there
   meta::Changes names_;
   std::vector<Dead> dead_;
   meta::Changes drops_;  // last: no name leads to what is dropped
@@ -98,7 +98,6 @@ class TreeEdit {
 /// `edit`.
 [[nodiscard]] Result<> check_empty(EngineState& state, InodeNumber directory, TreeEdit& edit);
 /// Whether an inode of which the catalog says `deadline` is gone: one in memory may have slid on.
-[[nodiscard]] bool is_dead(const EngineState& state, InodeNumber number, Deadline deadline,
-                           core::Instant now);
+[[nodiscard]] bool is_dead(const EngineState& state, InodeNumber number, Deadline deadline, core::Instant now);
 
 }  // namespace ephfs::fs

@@ -179,8 +179,10 @@ awaitable<Result<TtlAudit>> audit_ttl_of_node(EngineState& state, core::NodeId n
   std::map<core::ShardId, net::Holding> held;
   if (peer) {
     auto told = co_await holdings_of(state, peer, limits);
-    if (told) held = *std::move(told);
-    else failure = std::move(told).error();
+    if (told)
+      held = *std::move(told);
+    else
+      failure = std::move(told).error();
   } else {
     failure = core::fail(Error::unreachable, "the node is not in the pool");
   }
@@ -189,7 +191,8 @@ awaitable<Result<TtlAudit>> audit_ttl_of_node(EngineState& state, core::NodeId n
     const bool has_records = !before.placed.empty() || !before.removals.empty();
     const std::string subject = "node " + node.hex();
     if (has_records && before.last_lease.passed(graced)) {
-      add(audit, kExpiredPeer, subject, "its last lease is over " + since(before.last_lease) + "; " + failure->message());
+      add(audit, kExpiredPeer, subject,
+          "its last lease is over " + since(before.last_lease) + "; " + failure->message());
     } else {
       add(audit, kUnreachableNode, subject, failure->message());
     }

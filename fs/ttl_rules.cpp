@@ -32,13 +32,11 @@ std::string say_span(Milliseconds span) {
 }
 
 /// One line now and then, however many files are made.
-void warn_of_clamping(const EngineState& state, InodeNumber directory, Milliseconds asked,
-                      Milliseconds given) {
+void warn_of_clamping(const EngineState& state, InodeNumber directory, Milliseconds asked, Milliseconds given) {
   constexpr core::Nanoseconds kBetweenWarnings{std::chrono::minutes(1)};
   const core::Boottime now = state.clock.boot_now();
   std::int64_t next = state.next_clamp_warning.load();
-  if (now.ns < next || !state.next_clamp_warning.compare_exchange_strong(next, (now + kBetweenWarnings).ns))
-    return;
+  if (now.ns < next || !state.next_clamp_warning.compare_exchange_strong(next, (now + kBetweenWarnings).ns)) return;
   state.log("what is made in directory " + std::to_string(directory.value) + " lives " + say_span(given) +
             ": the ttl it would inherit, " + say_span(asked) + ", is outside the volume's bounds");
 }
@@ -63,8 +61,7 @@ Result<> check_permanent(const TtlPolicy& policy) {
 Result<ChosenDeadline> deadline_at(const EngineState& state, core::Instant now, core::Instant at) {
   const Milliseconds left = at - now;
   EPHFS_TRY_VOID(check_span(state.options.ttl, left));
-  if (at > core::kInstantMax)
-    return core::fail(core::Error::invalid_argument, "a deadline past the year 9999");
+  if (at > core::kInstantMax) return core::fail(core::Error::invalid_argument, "a deadline past the year 9999");
   return ChosenDeadline{Deadline(at), left};
 }
 
@@ -121,8 +118,7 @@ Result<ChosenDeadline> choose_deadline(const EngineState& state, const TtlWish& 
     case TtlWish::Kind::span:
       return deadline_at(state, now, now + wish.span);
     case TtlWish::Kind::extension:
-      if (present.is_never())
-        return core::fail(core::Error::invalid_argument, "what never dies cannot be extended");
+      if (present.is_never()) return core::fail(core::Error::invalid_argument, "what never dies cannot be extended");
       return deadline_at(state, now, present.instant() + wish.span);
     case TtlWish::Kind::instant:
       return deadline_at(state, now, wish.at);
@@ -157,8 +153,8 @@ Result<> set_directory_default(const EngineState& state, const TtlWish& wish, bo
   return {};
 }
 
-Result<> change_deadline(const EngineState& state, meta::InodeRecord& record, Deadline deadline,
-                         Milliseconds ttl, bool is_explicit) {
+Result<> change_deadline(const EngineState& state, meta::InodeRecord& record, Deadline deadline, Milliseconds ttl,
+                         bool is_explicit) {
   if (S_ISREG(record.mode) && deadline != record.deadline) {
     EPHFS_TRY(const auto key, unwrap_file_key(state, record));
     const Deadline before = std::exchange(record.deadline, deadline);
@@ -177,8 +173,7 @@ Result<> change_deadline(const EngineState& state, meta::InodeRecord& record, De
 
 CarriedDeadline carried_deadline(const EngineState& state, const meta::InodeRecord& replaced) {
   CarriedDeadline carried{replaced.deadline, replaced.ttl, replaced.ttl_mode, replaced.deadline_explicit};
-  if (replaced.ttl_mode != meta::TtlMode::fixed && !replaced.deadline.is_never() &&
-      replaced.ttl.count() > 0) {
+  if (replaced.ttl_mode != meta::TtlMode::fixed && !replaced.deadline.is_never() && replaced.ttl.count() > 0) {
     const Milliseconds span = clamp_span(state.options.ttl, replaced.ttl);
     carried.deadline = std::max(replaced.deadline, deadline_in(state.clock.now(), span));
   }
@@ -213,12 +208,10 @@ void deadline_changed(EngineState& state, const std::shared_ptr<Inode>& inode) {
 
 bool slide_deadline(EngineState& state, Inode& inode, bool written) {
   auto& record = inode.record;
-  if (record.ttl_mode == meta::TtlMode::fixed || (record.ttl_mode == meta::TtlMode::modified && !written))
-    return false;
+  if (record.ttl_mode == meta::TtlMode::fixed || (record.ttl_mode == meta::TtlMode::modified && !written)) return false;
   if (record.deadline.is_never() || record.ttl.count() <= 0 || inode.removed) return false;
   const Deadline slid = deadline_in(state.clock.now(), clamp_span(state.options.ttl, record.ttl));
-  if (slid <= record.deadline || slid.instant() - record.deadline.instant() < record.ttl / kSlideSteps)
-    return false;
+  if (slid <= record.deadline || slid.instant() - record.deadline.instant() < record.ttl / kSlideSteps) return false;
   // A key that cannot be wrapped again leaves the deadline where it was: the file dies on time, only sooner.
   if (!change_deadline(state, record, slid, record.ttl, record.deadline_explicit)) return false;
   inode.record_dirty = true;

@@ -80,7 +80,8 @@ core::Boottime Warner::warn_due() {
   // First the horizon, then the list: what is committed behind the reader's back comes through the queue.
   horizon_ = horizon.ms;
   Warnings warnings;
-  // The list before the queue: what is in both is in memory as long as it is queued, and so is known to have been told of.
+  // The list before the queue: what is in both is in memory as long as it is queued, and so is known to have been told
+  // of.
   const auto more = collect_listed(horizon, warnings);
   if (more) collect_queued(horizon, warnings);
   const core::Boottime boot = state_.clock.boot_now();

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tells of files that will die soon: once for each file and deadline, options.warn before it. It walks the catalog's list
-// by deadline as time goes on, so it costs by what comes near its death, not by what is stored.
+// Tells of files that will die soon: once for each file and deadline, options.warn before it. It walks the catalog's
+// list by deadline as time goes on, so it costs by what comes near its death, not by what is stored.
 //
-// Invariants. Everything in the catalog that died or dies by `horizon_` has been told of, or is in the queue. The horizon
-// is committed before anybody hears what it took in: after a crash nothing is told twice. A deadline that is moved behind
-// the horizon is met there again; one that is moved, or made, before it comes through notify().
+// Invariants. Everything in the catalog that died or dies by `horizon_` has been told of, or is in the queue. The
+// horizon is committed before anybody hears what it took in: after a crash nothing is told twice. A deadline that is
+// moved behind the horizon is met there again; one that is moved, or made, before it comes through notify().
 #pragma once
 
 #include <atomic>
@@ -47,10 +47,10 @@ class Warner {
   Wake wake_;
   core::TaskGroup tasks_;
   std::atomic<bool> stopping_{false};
-  std::atomic<std::int64_t> horizon_{0};                                          // ms: told of up to here, inclusive
-  std::atomic<std::int64_t> planned_{std::numeric_limits<std::int64_t>::min()};   // the deadline slept for, raw
-  meta::ExpiringRecord cursor_;                                                   // of the one task
-  std::mutex mutex_;  // guards what follows
+  std::atomic<std::int64_t> horizon_{0};                                         // ms: told of up to here, inclusive
+  std::atomic<std::int64_t> planned_{std::numeric_limits<std::int64_t>::min()};  // the deadline slept for, raw
+  meta::ExpiringRecord cursor_;                                                  // of the one task
+  std::mutex mutex_;                                                             // guards what follows
   std::deque<std::shared_ptr<Inode>> queue_;
   bool overflowed_ = false;
 };

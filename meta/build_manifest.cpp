@@ -65,24 +65,21 @@ Result<bool> add_extents(const Catalog& catalog, const std::vector<ExtentRecord>
   std::unordered_map<StripeNumber, std::uint32_t> places;
   for (const ExtentRecord& extent : extents) {
     if (extent.offset >= manifest.size) break;
-    const auto [place, is_new] =
-        places.try_emplace(extent.stripe, static_cast<std::uint32_t>(manifest.stripes.size()));
+    const auto [place, is_new] = places.try_emplace(extent.stripe, static_cast<std::uint32_t>(manifest.stripes.size()));
     if (is_new) {
       EPHFS_TRY(auto stripe, describe(catalog, extent.stripe));
       if (!stripe) return false;
       manifest.stripes.push_back(*std::move(stripe));
     }
-    manifest.extents.push_back({extent.offset, std::min(extent.length, manifest.size - extent.offset),
-                                place->second, extent.stripe_offset, extent.origin_offset,
-                                extent.origin_length});
+    manifest.extents.push_back({extent.offset, std::min(extent.length, manifest.size - extent.offset), place->second,
+                                extent.stripe_offset, extent.origin_offset, extent.origin_length});
   }
   return true;
 }
 
 /// None when what was read does not belong together and is to be read again.
 Result<std::optional<Manifest>> try_build(const Catalog& catalog, const InodeRecord& inode,
-                                          const std::vector<ExtentRecord>& extents,
-                                          const core::VolumeId& volume) {
+                                          const std::vector<ExtentRecord>& extents, const core::VolumeId& volume) {
   Manifest manifest;
   manifest.volume = volume;
   manifest.file = inode.file;
@@ -111,8 +108,7 @@ Result<Manifest> build_manifest(const Catalog& catalog, InodeNumber number, cons
   return fail(Error::busy, name_of(number) + ": it keeps changing");
 }
 
-Result<Manifest> build_dead_manifest(const Catalog& catalog, const DeadFileRecord& dead,
-                                     const core::VolumeId& volume) {
+Result<Manifest> build_dead_manifest(const Catalog& catalog, const DeadFileRecord& dead, const core::VolumeId& volume) {
   const std::string name = "manifest of dead file " + dead.file.hex();
   if (!dead.complete) return fail(Error::not_found, name + ": it had too many extents");
   Manifest manifest;

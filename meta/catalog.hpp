@@ -34,21 +34,21 @@ enum class TtlMode : std::uint8_t { fixed = 0, modified = 1, accessed = 2 };
 
 struct InodeRecord {
   InodeNumber number;
-  std::uint32_t mode = 0;             // file type and permissions, as in stat(2)
+  std::uint32_t mode = 0;  // file type and permissions, as in stat(2)
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
   std::uint64_t rdev = 0;
-  std::uint32_t links = 0;            // 0: open-unlinked, removed at the last close or the next mount
+  std::uint32_t links = 0;  // 0: open-unlinked, removed at the last close or the next mount
   std::uint64_t size = 0;
   FileTime accessed, modified, changed;
-  core::FileId file;                  // regular files; zero otherwise
-  core::Bytes wrapped_key;            // the file key under its epoch key; regular files
-  std::string target;                 // symbolic links
-  Deadline deadline;                  // when it dies; never for directories
-  core::Milliseconds ttl{0};          // the span the deadline came from (sliding modes slide by it); for a directory the
-                                      // default of what is created in it; 0: inherited, or none set
-  Deadline default_deadline;          // a directory's default as an instant; never: none set
-  bool deadline_explicit = false;     // set by somebody, not inherited
+  core::FileId file;               // regular files; zero otherwise
+  core::Bytes wrapped_key;         // the file key under its epoch key; regular files
+  std::string target;              // symbolic links
+  Deadline deadline;               // when it dies; never for directories
+  core::Milliseconds ttl{0};       // the span the deadline came from (sliding modes slide by it); for a directory the
+                                   // default of what is created in it; 0: inherited, or none set
+  Deadline default_deadline;       // a directory's default as an instant; never: none set
+  bool deadline_explicit = false;  // set by somebody, not inherited
   TtlMode ttl_mode = TtlMode::fixed;
   std::optional<core::Profile> profile;  // a directory's or file's own; none: inherited when created, or the volume's
 
@@ -64,9 +64,9 @@ struct NameRecord {
 };
 
 enum class StripeState : std::uint8_t {
-  open = 0,     // extents are being appended; in staging
-  sealed = 1,   // complete; in staging, not yet on enough nodes
-  placed = 2,   // on all its nodes, or on enough of them with shards still owed
+  open = 0,    // extents are being appended; in staging
+  sealed = 1,  // complete; in staging, not yet on enough nodes
+  placed = 2,  // on all its nodes, or on enough of them with shards still owed
 };
 
 struct StripeRecord {
@@ -75,9 +75,9 @@ struct StripeRecord {
   StripeState state = StripeState::open;
   core::AeadAlgorithm algorithm = core::AeadAlgorithm::aes_256_gcm;
   core::Profile profile;
-  std::uint64_t length = 0;           // bytes of ciphertext, padding not counted
-  std::uint64_t live = 0;             // bytes of extents that still count; kept by the catalog, ignored when put
-  Deadline deadline;                  // the last deadline in it: its lease's end
+  std::uint64_t length = 0;  // bytes of ciphertext, padding not counted
+  std::uint64_t live = 0;    // bytes of extents that still count; kept by the catalog, ignored when put
+  Deadline deadline;         // the last deadline in it: its lease's end
   core::Instant created;
 };
 
@@ -87,11 +87,11 @@ struct PlacementRecord {
   std::uint8_t index = 0;
   core::ShardId shard;
   core::NodeId node;
-  bool stored = false;                // the node's receipt is here; else the shard is owed
+  bool stored = false;  // the node's receipt is here; else the shard is owed
   std::uint64_t shard_bytes = 0;
   std::uint64_t lease_serial = 0;
-  Deadline lease_deadline;            // what the node last agreed to
-  core::Bytes receipt;                // envelope; empty when not stored
+  Deadline lease_deadline;  // what the node last agreed to
+  core::Bytes receipt;      // envelope; empty when not stored
 };
 
 /// A shard a node should no longer hold, until it says so or its lease is over.
@@ -103,43 +103,92 @@ struct RemovalRecord {
 };
 
 // The changes. "Put" makes or replaces; dropping what is not there is no failure.
-struct PutInode { InodeRecord inode; };
-struct DropInode { InodeNumber inode; };               // with its xattrs and extents
-struct PutName { InodeNumber parent; std::string name; InodeNumber inode; };
-struct DropName { InodeNumber parent; std::string name; };
-struct PutXattr { InodeNumber inode; std::string name; core::Bytes value; };
-struct DropXattr { InodeNumber inode; std::string name; };
-struct PutExtent { ExtentRecord extent; };             // replaces one at the same offset, trims nothing else
-struct DropExtent { InodeNumber inode; std::uint64_t offset = 0; };
-struct PutStripe { StripeRecord stripe; };
-struct DropStripe { StripeNumber stripe; };            // with its placements; it must have no extents
-struct PutPlacement { PlacementRecord placement; };
-struct PutRemoval { RemovalRecord removal; };
-struct DropRemoval { core::ShardId shard; core::NodeId node; };
-struct PutValue { std::string key; core::Bytes value; };  // the volume's own settings
+struct PutInode {
+  InodeRecord inode;
+};
+struct DropInode {
+  InodeNumber inode;
+};  // with its xattrs and extents
+struct PutName {
+  InodeNumber parent;
+  std::string name;
+  InodeNumber inode;
+};
+struct DropName {
+  InodeNumber parent;
+  std::string name;
+};
+struct PutXattr {
+  InodeNumber inode;
+  std::string name;
+  core::Bytes value;
+};
+struct DropXattr {
+  InodeNumber inode;
+  std::string name;
+};
+struct PutExtent {
+  ExtentRecord extent;
+};  // replaces one at the same offset, trims nothing else
+struct DropExtent {
+  InodeNumber inode;
+  std::uint64_t offset = 0;
+};
+struct PutStripe {
+  StripeRecord stripe;
+};
+struct DropStripe {
+  StripeNumber stripe;
+};  // with its placements; it must have no extents
+struct PutPlacement {
+  PlacementRecord placement;
+};
+struct PutRemoval {
+  RemovalRecord removal;
+};
+struct DropRemoval {
+  core::ShardId shard;
+  core::NodeId node;
+};
+struct PutValue {
+  std::string key;
+  core::Bytes value;
+};  // the volume's own settings
 
-struct PutDeadFile { DeadFileRecord file; };
-struct DropDeadFile { InodeNumber number; };
-struct PutDeadStripe { DeadStripeRecord stripe; };
-struct DropDeadStripe { StripeNumber number; };        // with its shards
-struct PutDeadShard { DeadShardRecord shard; };        // of a dead stripe, or moved from its node while the stripe lived
-struct PutAudit { AuditRecord audit; };                // of a stripe that is there; goes with it
+struct PutDeadFile {
+  DeadFileRecord file;
+};
+struct DropDeadFile {
+  InodeNumber number;
+};
+struct PutDeadStripe {
+  DeadStripeRecord stripe;
+};
+struct DropDeadStripe {
+  StripeNumber number;
+};  // with its shards
+struct PutDeadShard {
+  DeadShardRecord shard;
+};  // of a dead stripe, or moved from its node while the stripe lived
+struct PutAudit {
+  AuditRecord audit;
+};  // of a stripe that is there; goes with it
 
-using Change = std::variant<PutInode, DropInode, PutName, DropName, PutXattr, DropXattr, PutExtent, DropExtent, PutStripe,
-                            DropStripe, PutPlacement, PutRemoval, DropRemoval, PutValue, PutDeadFile,
+using Change = std::variant<PutInode, DropInode, PutName, DropName, PutXattr, DropXattr, PutExtent, DropExtent,
+                            PutStripe, DropStripe, PutPlacement, PutRemoval, DropRemoval, PutValue, PutDeadFile,
                             DropDeadFile, PutDeadStripe, DropDeadStripe, PutDeadShard, PutAudit>;
 using Changes = std::vector<Change>;
 
 /// What statfs and status say; kept up to date by the catalog, so that reading costs the same however many files live.
 struct CatalogTotals {
   std::uint64_t inodes = 0;
-  std::uint64_t bytes = 0;            // sum of live bytes of all stripes
+  std::uint64_t bytes = 0;  // sum of live bytes of all stripes
   std::uint64_t stripes = 0;
 };
 
 struct ExpiringTotals {
   std::uint64_t files = 0;
-  std::uint64_t bytes = 0;            // sum of sizes
+  std::uint64_t bytes = 0;  // sum of sizes
 };
 
 /// What dies, as a list by deadline has it. A list goes on behind the last one it gave.
@@ -168,12 +217,12 @@ class Catalog {
 
   [[nodiscard]] virtual Result<> commit(const Changes& changes) = 0;
   [[nodiscard]] virtual Result<> sync() = 0;
-  /// Early death: when it returns, no file of the catalog's holds any byte of a record that a commit which returned before
-  /// the call dropped or replaced, unless another record has the same bytes: not where the record was, not in a copy that
-  /// moving it left behind, not in a log. What held it has been overwritten in place and synced before it was given back
-  /// to the file system. Costs by what was committed since the last call, and nothing when nothing was. Commits wait
-  /// while the end of it runs. busy while somebody reads an old snapshot, after a short wait, and any other failure as it
-  /// is: the promise then holds for nothing yet, to be called again.
+  /// Early death: when it returns, no file of the catalog's holds any byte of a record that a commit which returned
+  /// before the call dropped or replaced, unless another record has the same bytes: not where the record was, not in a
+  /// copy that moving it left behind, not in a log. What held it has been overwritten in place and synced before it was
+  /// given back to the file system. Costs by what was committed since the last call, and nothing when nothing was.
+  /// Commits wait while the end of it runs. busy while somebody reads an old snapshot, after a short wait, and any
+  /// other failure as it is: the promise then holds for nothing yet, to be called again.
   [[nodiscard]] virtual Result<> scrub() = 0;
 
   [[nodiscard]] virtual Result<std::optional<core::Bytes>> value(const std::string& key) const = 0;
@@ -183,12 +232,14 @@ class Catalog {
   [[nodiscard]] virtual Result<InodeNumber> last_inode() const = 0;
   [[nodiscard]] virtual Result<StripeNumber> last_stripe() const = 0;
   /// The inode a name leads to, in one step; none when there is no such name.
-  [[nodiscard]] virtual Result<std::optional<InodeRecord>> lookup(InodeNumber parent, const std::string& name) const = 0;
+  [[nodiscard]] virtual Result<std::optional<InodeRecord>> lookup(InodeNumber parent,
+                                                                  const std::string& name) const = 0;
   /// Names of a directory in byte order after `after` ("" from the start), at most `limit`.
   [[nodiscard]] virtual Result<std::vector<NameRecord>> names(InodeNumber parent, const std::string& after,
                                                               std::size_t limit) const = 0;
   /// A directory and name that lead to the inode; none for an unlinked one. For a directory, its only parent.
-  [[nodiscard]] virtual Result<std::optional<std::pair<InodeNumber, std::string>>> parent_of(InodeNumber number) const = 0;
+  [[nodiscard]] virtual Result<std::optional<std::pair<InodeNumber, std::string>>> parent_of(
+      InodeNumber number) const = 0;
   /// All names that lead to the inode.
   [[nodiscard]] virtual Result<std::vector<std::pair<InodeNumber, std::string>>> names_of(InodeNumber number) const = 0;
   [[nodiscard]] virtual Result<std::optional<core::Bytes>> xattr(InodeNumber number, const std::string& name) const = 0;
@@ -200,7 +251,8 @@ class Catalog {
   [[nodiscard]] virtual Result<std::vector<ExtentRecord>> extents_in(StripeNumber stripe) const = 0;
 
   [[nodiscard]] virtual Result<std::optional<StripeRecord>> stripe(StripeNumber number) const = 0;
-  [[nodiscard]] virtual Result<std::vector<StripeRecord>> stripes_in_state(StripeState state, std::size_t limit) const = 0;
+  [[nodiscard]] virtual Result<std::vector<StripeRecord>> stripes_in_state(StripeState state,
+                                                                           std::size_t limit) const = 0;
   /// Stripes that are not open and hold no live byte, or whose deadline has passed at `now`: to be deleted.
   [[nodiscard]] virtual Result<std::vector<StripeRecord>> dead_stripes(core::Instant now, std::size_t limit) const = 0;
   /// Placed stripes with live bytes of at most `permille` thousandths of their length, whose deadline is after `later`.
@@ -228,7 +280,8 @@ class Catalog {
   [[nodiscard]] virtual Result<CatalogTotals> totals() const = 0;
 
   /// Stripes in any state by rising number, above `after`.
-  [[nodiscard]] virtual Result<std::vector<StripeRecord>> stripes_after(StripeNumber after, std::size_t limit) const = 0;
+  [[nodiscard]] virtual Result<std::vector<StripeRecord>> stripes_after(StripeNumber after,
+                                                                        std::size_t limit) const = 0;
   /// By index: the last audit of each of the stripe's placements that had one.
   [[nodiscard]] virtual Result<std::vector<AuditRecord>> audits(StripeNumber stripe) const = 0;
 

@@ -32,8 +32,7 @@ const char* fault_of(const ManifestStripe& stripe) {
     return "a stripe's algorithm";
   }
   if (stripe.length == 0 || stripe.length > kStripeBytesMax) return "a stripe's length";
-  if (stripe.shard_bytes != core::shard_bytes(stripe.length, stripe.profile))
-    return "a stripe's shard length";
+  if (stripe.shard_bytes != core::shard_bytes(stripe.length, stripe.profile)) return "a stripe's shard length";
   if (stripe.shards.size() < k) return "fewer shards than a stripe needs";
   int last = -1;
   for (const ManifestShard& shard : stripe.shards) {
@@ -50,12 +49,10 @@ const char* fault_of(const Manifest& manifest) {
   }
   std::uint64_t end = 0;
   for (const ManifestExtent& extent : manifest.extents) {
-    if (!lies_within(extent.offset, extent.length, end, manifest.size))
-      return "an extent's place in the file";
+    if (!lies_within(extent.offset, extent.length, end, manifest.size)) return "an extent's place in the file";
     if (extent.stripe >= manifest.stripes.size()) return "an extent's stripe";
     if (!lies_within(extent.origin_offset, extent.origin_length, 0, kOffsetMax) ||
-        !lies_within(extent.offset, extent.length, extent.origin_offset,
-                     extent.origin_offset + extent.origin_length)) {
+        !lies_within(extent.offset, extent.length, extent.origin_offset, extent.origin_offset + extent.origin_length)) {
       return "an extent's origin";
     }
     if (!lies_within(extent.stripe_offset, extent.origin_length, 0, manifest.stripes[extent.stripe].length)) {
@@ -150,8 +147,7 @@ core::Failure damaged(const std::string& what) {
 }  // namespace
 
 Result<core::Bytes> sign_manifest(const Manifest& manifest, const core::Signer& owner) {
-  if (const char* fault = fault_of(manifest))
-    return fail(Error::invalid_argument, std::string("manifest: ") + fault);
+  if (const char* fault = fault_of(manifest)) return fail(Error::invalid_argument, std::string("manifest: ") + fault);
   const pb::Manifest message = to_message(manifest, owner.public_key());
   const std::size_t size = message.ByteSizeLong();
   if (size > kManifestBytesMax - kHeaderBytes) {
@@ -172,11 +168,10 @@ Result<core::Bytes> sign_manifest(const Manifest& manifest, const core::Signer& 
 
 Result<Manifest> open_manifest(core::ByteView bytes) {
   if (bytes.size() > kManifestBytesMax) return damaged("longer than any");
-  if (bytes.size() < kHeaderBytes || core::as_text(bytes.first(kMagic.size())) != kMagic)
-    return damaged("not one");
+  if (bytes.size() < kHeaderBytes || core::as_text(bytes.first(kMagic.size())) != kMagic) return damaged("not one");
   const auto signer = core::PublicKey::from_bytes(bytes.subspan(kMagic.size(), core::PublicKey::kSize));
-  const auto signature = core::Signature::from_bytes(
-      bytes.subspan(kMagic.size() + core::PublicKey::kSize, core::Signature::kSize));
+  const auto signature =
+      core::Signature::from_bytes(bytes.subspan(kMagic.size() + core::PublicKey::kSize, core::Signature::kSize));
   const core::ByteView statement = bytes.subspan(kHeaderBytes);
   if (!core::verify_signature(*signer, kContext, statement, *signature)) {
     return fail(Error::not_permitted, "manifest: the signature does not match");

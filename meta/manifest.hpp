@@ -76,10 +76,9 @@ constexpr std::size_t kManifestBytesMax = std::size_t{64} << 20;
 /// The manifest of a regular file as the catalog has it, unsigned. not_found when there is no such inode,
 /// invalid_argument for what is no regular file, busy while part of it has not been placed, or keeps
 /// changing.
-[[nodiscard]] Result<Manifest> build_manifest(const Catalog& catalog, InodeNumber number,
-                                              const core::VolumeId& volume);
-/// The manifest that a dead file had, as far as its stripes are remembered: not_found when one is not, or not all of the
-/// file's extents were kept.
+[[nodiscard]] Result<Manifest> build_manifest(const Catalog& catalog, InodeNumber number, const core::VolumeId& volume);
+/// The manifest that a dead file had, as far as its stripes are remembered: not_found when one is not, or not all of
+/// the file's extents were kept.
 [[nodiscard]] Result<Manifest> build_dead_manifest(const Catalog& catalog, const DeadFileRecord& dead,
                                                    const core::VolumeId& volume);
 

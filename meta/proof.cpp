@@ -128,8 +128,8 @@ core::Envelope sign_punctured(const ProofContext& context) {
   return core::sign_puncture({context.volume, id, context.punctured.until, context.punctured.at}, context.owner);
 }
 
-/// busy while the file was given less time and its bytes are on their way to where they die with it, or a node has yet to
-/// agree to that: a proof of this moment would not hold.
+/// busy while the file was given less time and its bytes are on their way to where they die with it, or a node has yet
+/// to agree to that: a proof of this moment would not hold.
 Result<> check_at_rest(const Catalog& catalog, Deadline deadline, const std::vector<ExtentRecord>& extents) {
   if (deadline.is_never()) return {};
   std::unordered_set<StripeNumber> seen;

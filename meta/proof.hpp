@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The proof of one file, living or dead: everything that the nodes signed about its shards and the owner about the file,
-// in one JSON text that can be checked with nothing else at hand (check_proof). The whole text is signed by the owner.
-// Format: docs/formats.md, "Proof"; what it proves and what not: docs/proofs.md. Free functions; thread-safe.
+// The proof of one file, living or dead: everything that the nodes signed about its shards and the owner about the
+// file, in one JSON text that can be checked with nothing else at hand (check_proof). The whole text is signed by the
+// owner. Format: docs/formats.md, "Proof"; what it proves and what not: docs/proofs.md. Free functions; thread-safe.
 #pragma once
 
 #include <optional>
@@ -35,27 +35,27 @@ struct ProofReport {
   core::OwnerId owner;
   core::FileId file;
   Deadline deadline;
-  std::optional<DeathCause> cause;     // none: the file lives
+  std::optional<DeathCause> cause;  // none: the file lives
   core::Instant died;
   std::size_t stripes = 0;
   std::size_t shards = 0;
-  std::size_t receipts = 0;            // good ones: stored or renewed
-  std::size_t deletions = 0;           // good ones
-  std::size_t audits = 0;              // good ones
+  std::size_t receipts = 0;   // good ones: stored or renewed
+  std::size_t deletions = 0;  // good ones
+  std::size_t audits = 0;     // good ones
   bool has_manifest = false;
-  bool key_destroyed = false;          // the owner states that the key of the deadline's epoch is gone
-  std::vector<std::string> faults;     // one line each; empty: the proof holds
+  bool key_destroyed = false;       // the owner states that the key of the deadline's epoch is gone
+  std::vector<std::string> faults;  // one line each; empty: the proof holds
 
-  /// What a good proof leaves open of a death, one line each: shards that are not proven to be deleted, and of a file that
-  /// expired, its key. What was removed early keeps its epoch's key until the deadline; its own was overwritten.
+  /// What a good proof leaves open of a death, one line each: shards that are not proven to be deleted, and of a file
+  /// that expired, its key. What was removed early keeps its epoch's key until the deadline; its own was overwritten.
   [[nodiscard]] std::vector<std::string> missing() const;
 };
 
 constexpr std::size_t kProofBytesMax = std::size_t{256} << 20U;
 constexpr std::size_t kProofDepthMax = 8;
-/// Checks every signature, every id against its key, and every statement against the others. Needs nothing but the text.
-/// What cannot even be read is a fault too. White space between the parts of the JSON text counts for nothing; any other
-/// change is found.
+/// Checks every signature, every id against its key, and every statement against the others. Needs nothing but the
+/// text. What cannot even be read is a fault too. White space between the parts of the JSON text counts for nothing;
+/// any other change is found.
 [[nodiscard]] ProofReport check_proof(std::string_view text);
 
 }  // namespace ephfs::meta

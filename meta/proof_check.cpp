@@ -61,7 +61,8 @@ Result<Id> id_in(const json::object& object, std::string_view name) {
 Result<core::Bytes> bytes_in(const json::object& object, std::string_view name) {
   EPHFS_TRY(const auto text, text_in(object, name));
   core::Bytes bytes(text.size() / 2);
-  if (!core::from_hex(text, bytes) || core::to_hex(bytes) != text) return fail(Error::damaged, std::string(name) + " is not hexadecimal");
+  if (!core::from_hex(text, bytes) || core::to_hex(bytes) != text)
+    return fail(Error::damaged, std::string(name) + " is not hexadecimal");
   return bytes;
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The words of a proof's JSON that its maker and its checker share (docs/formats.md, "Proof"). Private to meta/proof*.cpp.
+// The words of a proof's JSON that its maker and its checker share (docs/formats.md, "Proof"). Private to
+// meta/proof*.cpp.
 #pragma once
 
 #include <cstdint>

@@ -13,18 +13,18 @@
 namespace ephfs::meta {
 
 struct SharedFile {
-  std::string name;         // a file name: 1 to 255 bytes, no slash, no zero, not "." or ".."
-  std::uint32_t mode = 0;   // permission bits
+  std::string name;        // a file name: 1 to 255 bytes, no slash, no zero, not "." or ".."
+  std::uint32_t mode = 0;  // permission bits
   FileTime modified;
-  core::Bytes manifest;     // signed
-  core::Key key;            // of the file
+  core::Bytes manifest;  // signed
+  core::Key key;         // of the file
 };
 
 /// file_too_large past core::kShareBytesMax: the manifest of a file that lies in very many pieces.
 [[nodiscard]] Result<core::Bytes> seal_shared_file(const SharedFile& file, const core::ShareSecret& secret,
                                                    const core::ShareId& share);
-/// damaged for what another secret or for another share was sealed, or was changed since; version. The manifest is as it
-/// came: open_manifest() it.
+/// damaged for what another secret or for another share was sealed, or was changed since; version. The manifest is as
+/// it came: open_manifest() it.
 [[nodiscard]] Result<SharedFile> open_shared_file(core::ByteView content, const core::ShareSecret& secret,
                                                   const core::ShareId& share);
 

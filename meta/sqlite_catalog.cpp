@@ -34,62 +34,55 @@ constexpr Sql kValue{"settings", "SELECT value FROM settings WHERE key = ?1"};
 constexpr Sql kInode{"inodes", "SELECT " EPHFS_INODE_COLUMNS " FROM inodes i WHERE i.number = ?1"};
 constexpr Sql kLastInode{"totals", "SELECT last_inode FROM totals"};
 constexpr Sql kLastStripe{"totals", "SELECT last_stripe FROM totals"};
-constexpr Sql kLookup{
-    "names", "SELECT " EPHFS_INODE_COLUMNS
-             " FROM names n CROSS JOIN inodes i ON i.number = n.inode WHERE n.parent = ?1 AND n.name = ?2"};
+constexpr Sql kLookup{"names",
+                      "SELECT " EPHFS_INODE_COLUMNS
+                      " FROM names n CROSS JOIN inodes i ON i.number = n.inode WHERE n.parent = ?1 AND n.name = ?2"};
 constexpr Sql kNames{
     "names",
     "SELECT n.name, n.inode, i.mode, i.deadline FROM names n CROSS JOIN inodes i ON i.number = n.inode "
     "WHERE n.parent = ?1 AND n.name > ?2 ORDER BY n.name LIMIT ?3"};
-constexpr Sql kParent{"names",
-                      "SELECT parent, name FROM names INDEXED BY names_by_inode WHERE inode = ?1 LIMIT 1"};
+constexpr Sql kParent{"names", "SELECT parent, name FROM names INDEXED BY names_by_inode WHERE inode = ?1 LIMIT 1"};
 constexpr Sql kNamesOf{"names",
                        "SELECT parent, name FROM names INDEXED BY names_by_inode WHERE inode = ?1 "
                        "ORDER BY parent, name"};
 constexpr Sql kXattr{"xattrs", "SELECT value FROM xattrs WHERE inode = ?1 AND name = ?2"};
 constexpr Sql kXattrNames{"xattrs", "SELECT name FROM xattrs WHERE inode = ?1 ORDER BY name"};
-constexpr Sql kExtents{"extents",
-                       "SELECT " EPHFS_EXTENT_COLUMNS " FROM extents WHERE inode = ?1 ORDER BY offset"};
-constexpr Sql kExtentsIn{
-    "extents", "SELECT " EPHFS_EXTENT_COLUMNS
-               " FROM extents INDEXED BY extents_by_stripe WHERE stripe = ?1 ORDER BY inode, offset"};
+constexpr Sql kExtents{"extents", "SELECT " EPHFS_EXTENT_COLUMNS " FROM extents WHERE inode = ?1 ORDER BY offset"};
+constexpr Sql kExtentsIn{"extents",
+                         "SELECT " EPHFS_EXTENT_COLUMNS
+                         " FROM extents INDEXED BY extents_by_stripe WHERE stripe = ?1 ORDER BY inode, offset"};
 constexpr Sql kStripe{"stripes", "SELECT " EPHFS_STRIPE_COLUMNS " FROM stripes WHERE number = ?1"};
 constexpr Sql kUnplaced{"stripes", "SELECT " EPHFS_STRIPE_COLUMNS
                                    " FROM stripes INDEXED BY stripes_unplaced WHERE state < 2 AND state = ?1 "
                                    "ORDER BY number LIMIT ?2"};
-constexpr Sql kPlaced{
-    "stripes", "SELECT " EPHFS_STRIPE_COLUMNS " FROM stripes WHERE state = 2 ORDER BY number LIMIT ?1"};
-constexpr Sql kLifeless{
-    "stripes",
-    "SELECT " EPHFS_STRIPE_COLUMNS
-    " FROM stripes INDEXED BY stripes_dead WHERE live = 0 AND state <> 0 ORDER BY number LIMIT ?1"};
-constexpr Sql kOverdue{"stripes",
-                       "SELECT " EPHFS_STRIPE_COLUMNS
-                       " FROM stripes INDEXED BY stripes_by_deadline "
-                       "WHERE deadline <= ?1 AND NOT (live = 0 AND state <> 0) ORDER BY deadline LIMIT ?2"};
+constexpr Sql kPlaced{"stripes",
+                      "SELECT " EPHFS_STRIPE_COLUMNS " FROM stripes WHERE state = 2 ORDER BY number LIMIT ?1"};
+constexpr Sql kLifeless{"stripes",
+                        "SELECT " EPHFS_STRIPE_COLUMNS
+                        " FROM stripes INDEXED BY stripes_dead WHERE live = 0 AND state <> 0 ORDER BY number LIMIT ?1"};
+constexpr Sql kOverdue{"stripes", "SELECT " EPHFS_STRIPE_COLUMNS
+                                  " FROM stripes INDEXED BY stripes_by_deadline "
+                                  "WHERE deadline <= ?1 AND NOT (live = 0 AND state <> 0) ORDER BY deadline LIMIT ?2"};
 constexpr Sql kSparse{"stripes", "SELECT " EPHFS_STRIPE_COLUMNS
                                  " FROM stripes WHERE state = 2 AND live * 1000 <= ?1 * length "
                                  "AND (deadline IS NULL OR deadline > ?2) ORDER BY number LIMIT ?3"};
-constexpr Sql kPlacements{"placements", "SELECT " EPHFS_PLACEMENT_COLUMNS
-                                        " FROM placements WHERE stripe = ?1 ORDER BY shard_index"};
+constexpr Sql kPlacements{"placements",
+                          "SELECT " EPHFS_PLACEMENT_COLUMNS " FROM placements WHERE stripe = ?1 ORDER BY shard_index"};
 constexpr Sql kOwed{"placements", "SELECT " EPHFS_PLACEMENT_COLUMNS
                                   " FROM placements INDEXED BY placements_owed WHERE stored = 0 "
                                   "ORDER BY stripe, shard_index LIMIT ?1"};
-constexpr Sql kRemovals{"removals",
-                        "SELECT " EPHFS_REMOVAL_COLUMNS " FROM removals ORDER BY shard, node LIMIT ?1"};
+constexpr Sql kRemovals{"removals", "SELECT " EPHFS_REMOVAL_COLUMNS " FROM removals ORDER BY shard, node LIMIT ?1"};
 constexpr Sql kExpired{"inodes",
                        "SELECT number FROM inodes INDEXED BY inodes_by_deadline WHERE deadline <= ?1 "
                        "ORDER BY deadline LIMIT ?2"};
 constexpr Sql kExpiredInodes{"inodes", "SELECT " EPHFS_INODE_COLUMNS
                                        " FROM inodes i INDEXED BY inodes_by_deadline WHERE i.deadline <= ?1 "
                                        "ORDER BY i.deadline LIMIT ?2"};
-constexpr Sql kNextDeadline{
-    "inodes",
-    "SELECT deadline FROM inodes INDEXED BY inodes_by_deadline WHERE deadline IS NOT NULL "
-    "ORDER BY deadline LIMIT 1"};
-constexpr Sql kOrphans{
-    "inodes",
-    "SELECT number FROM inodes INDEXED BY inodes_orphaned WHERE links = 0 ORDER BY number LIMIT ?1"};
+constexpr Sql kNextDeadline{"inodes",
+                            "SELECT deadline FROM inodes INDEXED BY inodes_by_deadline WHERE deadline IS NOT NULL "
+                            "ORDER BY deadline LIMIT 1"};
+constexpr Sql kOrphans{"inodes",
+                       "SELECT number FROM inodes INDEXED BY inodes_orphaned WHERE links = 0 ORDER BY number LIMIT ?1"};
 constexpr Sql kExpiring{"inodes",
                         "SELECT count(*), coalesce(sum(size), 0) FROM inodes INDEXED BY inodes_by_deadline "
                         "WHERE deadline >= ?1 AND deadline < ?2"};
@@ -98,16 +91,13 @@ constexpr Sql kExpiringList{"inodes",
                             "SELECT deadline, size, number, mode FROM inodes INDEXED BY inodes_by_deadline "
                             "WHERE (deadline, size, number) > (?1, ?2, ?3) AND deadline < ?4 "
                             "ORDER BY deadline, size, number LIMIT ?5"};
-constexpr Sql kStripesAfter{
-    "stripes", "SELECT " EPHFS_STRIPE_COLUMNS " FROM stripes WHERE number > ?1 ORDER BY number LIMIT ?2"};
-constexpr Sql kAudits{"audits",
-                      "SELECT " EPHFS_AUDIT_COLUMNS " FROM audits WHERE stripe = ?1 ORDER BY shard_index"};
-constexpr Sql kDeadFile{"dead_files",
-                        "SELECT " EPHFS_DEAD_FILE_COLUMNS " FROM dead_files WHERE file = ?1 LIMIT 1"};
-constexpr Sql kDeadStripe{"dead_stripes",
-                          "SELECT " EPHFS_DEAD_STRIPE_COLUMNS " FROM dead_stripes WHERE number = ?1"};
-constexpr Sql kDeadShards{"dead_shards", "SELECT " EPHFS_DEAD_SHARD_COLUMNS
-                                         " FROM dead_shards WHERE stripe = ?1 ORDER BY shard_index, node"};
+constexpr Sql kStripesAfter{"stripes",
+                            "SELECT " EPHFS_STRIPE_COLUMNS " FROM stripes WHERE number > ?1 ORDER BY number LIMIT ?2"};
+constexpr Sql kAudits{"audits", "SELECT " EPHFS_AUDIT_COLUMNS " FROM audits WHERE stripe = ?1 ORDER BY shard_index"};
+constexpr Sql kDeadFile{"dead_files", "SELECT " EPHFS_DEAD_FILE_COLUMNS " FROM dead_files WHERE file = ?1 LIMIT 1"};
+constexpr Sql kDeadStripe{"dead_stripes", "SELECT " EPHFS_DEAD_STRIPE_COLUMNS " FROM dead_stripes WHERE number = ?1"};
+constexpr Sql kDeadShards{
+    "dead_shards", "SELECT " EPHFS_DEAD_SHARD_COLUMNS " FROM dead_shards WHERE stripe = ?1 ORDER BY shard_index, node"};
 constexpr Sql kUnproven{"dead_shards",
                         "SELECT " EPHFS_DEAD_SHARD_COLUMNS
                         " FROM dead_shards INDEXED BY dead_shards_unproven "
@@ -217,8 +207,7 @@ class SqliteCatalog final : public Catalog {
       // When all of the log is in the file, the next commit writes over the log's own space. Deleting must
       // work on a full disk, so it may have the reserve for that.
       if (std::ranges::any_of(changes, drops_something)) reserve_->release();
-      (void)sqlite3_wal_checkpoint_v2(writer_->handle(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr,
-                                      nullptr);
+      (void)sqlite3_wal_checkpoint_v2(writer_->handle(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
       done = try_commit(changes);
     }
     return done;
@@ -231,8 +220,8 @@ class SqliteCatalog final : public Catalog {
     // nothing that a commit does. What has left the log was synced when it was copied.
     const int code = log_->pMethods->xSync(log_, SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY);
     if (code != SQLITE_OK) {
-      return fail(Error::io, "catalog " + writer_->path().string() + ": syncing its log (SQLite " +
-                                 std::to_string(code) + ")");
+      return fail(Error::io,
+                  "catalog " + writer_->path().string() + ": syncing its log (SQLite " + std::to_string(code) + ")");
     }
     return {};
   }
@@ -408,15 +397,13 @@ class SqliteCatalog final : public Catalog {
   }
 
   template <class Record, class... Values>
-  Result<std::vector<Record>> all(const Sql& sql, Record (*read)(SqliteQuery&),
-                                  const Values&... values) const {
+  Result<std::vector<Record>> all(const Sql& sql, Record (*read)(SqliteQuery&), const Values&... values) const {
     EPHFS_TRY(const auto reader, readers_.borrow());
     SqliteQuery query(*reader, sql);
     return read_all(query.bind(values...), read);
   }
   template <class Record, class... Values>
-  Result<std::optional<Record>> one(const Sql& sql, Record (*read)(SqliteQuery&),
-                                    const Values&... values) const {
+  Result<std::optional<Record>> one(const Sql& sql, Record (*read)(SqliteQuery&), const Values&... values) const {
     EPHFS_TRY(const auto reader, readers_.borrow());
     SqliteQuery query(*reader, sql);
     return read_one(query.bind(values...), read);
@@ -426,8 +413,7 @@ class SqliteCatalog final : public Catalog {
   Result<Record> the(const Sql& sql, Record (*read)(SqliteQuery&), const Values&... values) const {
     EPHFS_TRY(auto record, one(sql, read, values...));
     if (!record) {
-      return fail(Error::damaged,
-                  "catalog " + writer_->path().string() + ": table " + sql.table + ": it is empty");
+      return fail(Error::damaged, "catalog " + writer_->path().string() + ": table " + sql.table + ": it is empty");
     }
     return *std::move(record);
   }
@@ -475,8 +461,7 @@ Result<std::unique_ptr<Catalog>> open_sqlite_catalog(const std::filesystem::path
   }
   if (!connections) return std::move(connections).error();
   reserve->fill();
-  auto catalog =
-      std::make_unique<SqliteCatalog>(std::move(lock), std::move(reserve), *std::move(connections));
+  auto catalog = std::make_unique<SqliteCatalog>(std::move(lock), std::move(reserve), *std::move(connections));
   // Syncs the directory as well, the first time: a new catalog is there after a loss of power.
   EPHFS_TRY_VOID(catalog->sync());
   return std::unique_ptr<Catalog>(std::move(catalog));

@@ -9,8 +9,8 @@
 
 namespace ephfs::meta {
 
-/// Opens the catalog at `path`, making it when there is none, and brings an older version up to date. damaged, naming the
-/// file, when SQLite finds it damaged or it is no catalog; version when a newer program made it; busy when another
+/// Opens the catalog at `path`, making it when there is none, and brings an older version up to date. damaged, naming
+/// the file, when SQLite finds it damaged or it is no catalog; version when a newer program made it; busy when another
 /// process has it open for writing.
 [[nodiscard]] Result<std::unique_ptr<Catalog>> open_sqlite_catalog(const std::filesystem::path& path);
 

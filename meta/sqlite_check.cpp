@@ -10,8 +10,7 @@ namespace {
 // Each gives one column of text, a row for each thing that is wrong. Names are shown as hexadecimal: they are
 // bytes.
 constexpr std::array kInvariants{
-    Sql{"(file)",
-        "SELECT 'file: ' || integrity_check FROM pragma_integrity_check(100) WHERE integrity_check <> 'ok'"},
+    Sql{"(file)", "SELECT 'file: ' || integrity_check FROM pragma_integrity_check(100) WHERE integrity_check <> 'ok'"},
 
     Sql{"names", R"sql(
 SELECT 'name x''' || hex(n.name) || ''' in directory ' || n.parent || ' leads to inode ' || n.inode || ', which is not there'

@@ -49,14 +49,12 @@ constexpr Sql kPutPlacement{"placements", R"sql(
   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
   ON CONFLICT (stripe, shard_index) DO UPDATE SET
     shard = ?3, node = ?4, stored = ?5, shard_bytes = ?6, lease_serial = ?7, lease_deadline = ?8, receipt = ?9)sql"};
-constexpr Sql kPutRemoval{
-    "removals",
-    "INSERT INTO removals (shard, node, serial, lease_deadline) VALUES (?1, ?2, ?3, ?4) "
-    "ON CONFLICT (shard, node) DO UPDATE SET serial = ?3, lease_deadline = ?4"};
+constexpr Sql kPutRemoval{"removals",
+                          "INSERT INTO removals (shard, node, serial, lease_deadline) VALUES (?1, ?2, ?3, ?4) "
+                          "ON CONFLICT (shard, node) DO UPDATE SET serial = ?3, lease_deadline = ?4"};
 constexpr Sql kDropRemoval{"removals", "DELETE FROM removals WHERE shard = ?1 AND node = ?2"};
-constexpr Sql kPutValue{
-    "settings",
-    "INSERT INTO settings (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2"};
+constexpr Sql kPutValue{"settings",
+                        "INSERT INTO settings (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2"};
 
 constexpr Sql kPutDeadFile{"dead_files", R"sql(
   INSERT INTO dead_files (number, file, cause, died, deadline, size, complete, extents)
@@ -124,9 +122,8 @@ struct Applier {
         (inode.profile && !is_profile(*inode.profile))) {
       return refuse("no record of inode " + std::to_string(inode.number.value));
     }
-    return run(kPutInode, inode.number, inode.mode, inode.uid, inode.gid,
-               static_cast<std::int64_t>(inode.rdev), inode.links, inode.size, inode.accessed.ns,
-               inode.modified.ns, inode.changed.ns,
+    return run(kPutInode, inode.number, inode.mode, inode.uid, inode.gid, static_cast<std::int64_t>(inode.rdev),
+               inode.links, inode.size, inode.accessed.ns, inode.modified.ns, inode.changed.ns,
                inode.file.is_zero() ? core::ByteView() : inode.file.view(), inode.wrapped_key, inode.target,
                stored_deadline(inode.deadline), std::int64_t{inode.ttl.count()},
                stored_deadline(inode.default_deadline), inode.deadline_explicit,
@@ -162,8 +159,7 @@ struct Applier {
     }
     return run(kPutStripe, stripe.number, stripe.id, static_cast<std::uint32_t>(stripe.state),
                static_cast<std::uint32_t>(stripe.algorithm), std::uint32_t{stripe.profile.k},
-               std::uint32_t{stripe.profile.m}, stripe.length, stored_deadline(stripe.deadline),
-               stripe.created.ms);
+               std::uint32_t{stripe.profile.m}, stripe.length, stored_deadline(stripe.deadline), stripe.created.ms);
   }
   Result<> operator()(const DropStripe& drop) const { return run(kDropStripe, drop.stripe); }
 
@@ -173,15 +169,14 @@ struct Applier {
       return refuse("shard index " + std::to_string(placement.index) + " of stripe " +
                     std::to_string(placement.stripe.value));
     }
-    return run(kPutPlacement, placement.stripe, std::uint32_t{placement.index}, placement.shard,
-               placement.node, placement.stored, placement.shard_bytes, placement.lease_serial,
+    return run(kPutPlacement, placement.stripe, std::uint32_t{placement.index}, placement.shard, placement.node,
+               placement.stored, placement.shard_bytes, placement.lease_serial,
                stored_deadline(placement.lease_deadline), placement.receipt);
   }
 
   Result<> operator()(const PutRemoval& put) const {
     const RemovalRecord& removal = put.removal;
-    return run(kPutRemoval, removal.shard, removal.node, removal.serial,
-               stored_deadline(removal.lease_deadline));
+    return run(kPutRemoval, removal.shard, removal.node, removal.serial, stored_deadline(removal.lease_deadline));
   }
   Result<> operator()(const DropRemoval& drop) const { return run(kDropRemoval, drop.shard, drop.node); }
 

@@ -58,8 +58,7 @@ Error error_of(int code, int system_errno) {
 
 }  // namespace
 
-Result<std::unique_ptr<SqliteConnection>> SqliteConnection::open(const std::filesystem::path& path,
-                                                                 int cache_kib) {
+Result<std::unique_ptr<SqliteConnection>> SqliteConnection::open(const std::filesystem::path& path, int cache_kib) {
   sqlite3* handle = nullptr;
   // One thread at a time uses a connection, so SQLite need not lock it.
   constexpr int kFlags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
@@ -75,8 +74,8 @@ Result<std::unique_ptr<SqliteConnection>> SqliteConnection::open(const std::file
                                      "foreign_keys = ON; PRAGMA temp_store = MEMORY;"
                                      "PRAGMA wal_autocheckpoint = 0; PRAGMA cell_size_check = ON;"
                                      "PRAGMA max_page_count = " +
-                                         std::to_string(kCatalogPagesMax) +
-                                         "; PRAGMA cache_size = -" + std::to_string(cache_kib)));
+                                         std::to_string(kCatalogPagesMax) + "; PRAGMA cache_size = -" +
+                                         std::to_string(cache_kib)));
   return connection;
 }
 
@@ -131,8 +130,8 @@ Result<bool> SqliteQuery::next() {
     code_ = code;
   }
   if (code_ == SQLITE_RANGE) {
-    return fail(Error::invalid_argument, "catalog " + connection_.path().string() + ": table " + sql_.table +
-                                             ": a number past 2^63 - 1");
+    return fail(Error::invalid_argument,
+                "catalog " + connection_.path().string() + ": table " + sql_.table + ": a number past 2^63 - 1");
   }
   return connection_.failure(code_, sql_.table);
 }
@@ -164,8 +163,8 @@ core::ByteView SqliteQuery::blob(int column) const {
 
 Result<> SqliteQuery::sound() const {
   if (!unsound_) return {};
-  return fail(Error::damaged, "catalog " + connection_.path().string() + ": table " + sql_.table +
-                                  ": a record holds what none can");
+  return fail(Error::damaged,
+              "catalog " + connection_.path().string() + ": table " + sql_.table + ": a record holds what none can");
 }
 
 void SqliteQuery::bind_one(std::uint64_t value) {

@@ -34,8 +34,7 @@ class SqliteConnection {
   static constexpr int kBusyTimeoutMs = 5000;
 
   /// Opens an existing file. `cache_kib` bounds the pages it keeps in memory.
-  [[nodiscard]] static Result<std::unique_ptr<SqliteConnection>> open(const std::filesystem::path& path,
-                                                                      int cache_kib);
+  [[nodiscard]] static Result<std::unique_ptr<SqliteConnection>> open(const std::filesystem::path& path, int cache_kib);
   ~SqliteConnection();
   SqliteConnection(const SqliteConnection&) = delete;
   SqliteConnection& operator=(const SqliteConnection&) = delete;
@@ -86,9 +85,7 @@ class SqliteQuery {
   [[nodiscard]] Result<> run();
 
   // Columns of the row, by number from 0. One that does not hold what it should marks the query unsound.
-  [[nodiscard]] bool is_null(int column) const {
-    return sqlite3_column_type(statement_, column) == SQLITE_NULL;
-  }
+  [[nodiscard]] bool is_null(int column) const { return sqlite3_column_type(statement_, column) == SQLITE_NULL; }
   [[nodiscard]] std::int64_t integer(int column) const { return sqlite3_column_int64(statement_, column); }
   [[nodiscard]] std::uint64_t natural(int column);  // not negative
   /// An integer from 0 to `max`.

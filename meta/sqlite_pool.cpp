@@ -42,10 +42,7 @@ void SqliteReaders::give_back(std::unique_ptr<SqliteConnection> connection) {
 
 SqliteCheckpointer::SqliteCheckpointer(std::unique_ptr<SqliteConnection> connection, std::mutex& writer_mutex,
                                        DiskReserve& reserve)
-    : connection_(std::move(connection)),
-      writer_mutex_(writer_mutex),
-      reserve_(reserve),
-      thread_([this] { work(); }) {}
+    : connection_(std::move(connection)), writer_mutex_(writer_mutex), reserve_(reserve), thread_([this] { work(); }) {}
 
 SqliteCheckpointer::~SqliteCheckpointer() {
   {
@@ -89,8 +86,8 @@ bool SqliteCheckpointer::checkpoint() {
   const std::lock_guard lock(connection_mutex_);
   // Passive: waits for nobody. What fails (a full disk, a damaged page) stays in the log, where reads find
   // it; the writer meets the same trouble and reports it.
-  return sqlite3_wal_checkpoint_v2(connection_->handle(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr,
-                                   nullptr) == SQLITE_OK;
+  return sqlite3_wal_checkpoint_v2(connection_->handle(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr) ==
+         SQLITE_OK;
 }
 
 }  // namespace ephfs::meta

@@ -53,16 +53,15 @@ class SqliteCheckpointer {
  public:
   /// `writer_mutex` is held by whoever writes: the thread takes it for a moment when the log has grown long,
   /// since a log that is always being added to is never at an end from which it could start over.
-  SqliteCheckpointer(std::unique_ptr<SqliteConnection> connection, std::mutex& writer_mutex,
-                     DiskReserve& reserve);
+  SqliteCheckpointer(std::unique_ptr<SqliteConnection> connection, std::mutex& writer_mutex, DiskReserve& reserve);
   ~SqliteCheckpointer();
   SqliteCheckpointer(const SqliteCheckpointer&) = delete;
   SqliteCheckpointer& operator=(const SqliteCheckpointer&) = delete;
 
   /// After a commit: how many pages the log holds. Any thread.
   void log_grew(int pages);
-  /// Copies what can be copied without waiting for anybody. Whether it went through; a failure is left for the next time.
-  /// Any thread.
+  /// Copies what can be copied without waiting for anybody. Whether it went through; a failure is left for the next
+  /// time. Any thread.
   bool checkpoint();
   /// Waits for the checkpoint under way, and holds the next one off. The writer's mutex is held.
   [[nodiscard]] std::unique_lock<std::mutex> pause() { return std::unique_lock(connection_mutex_); }

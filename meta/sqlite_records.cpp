@@ -138,8 +138,8 @@ DeadFileRecord read_dead_file(SqliteQuery& row) {
   if (bytes.size() % kExtentBytes != 0) row.mark_unsound();
   for (std::size_t at = 0; at + kExtentBytes <= bytes.size(); at += kExtentBytes) {
     const auto number = [&](std::size_t field) { return core::load_le<std::uint64_t>(bytes.subspan(at + field * 8)); };
-    dead.extents.push_back({dead.number, number(0), number(1), {static_cast<std::int64_t>(number(2))}, number(3),
-                            number(4), number(5)});
+    dead.extents.push_back(
+        {dead.number, number(0), number(1), {static_cast<std::int64_t>(number(2))}, number(3), number(4), number(5)});
   }
   return dead;
 }

@@ -16,8 +16,7 @@ namespace ephfs::meta {
   "i.wrapped_key, i.target, i.deadline, i.ttl, i.default_deadline, i.deadline_explicit, i.ttl_mode, "    \
   "i.profile_k, i.profile_m"
 #define EPHFS_EXTENT_COLUMNS "inode, offset, length, stripe, stripe_offset, origin_offset, origin_length"
-#define EPHFS_STRIPE_COLUMNS \
-  "number, id, state, algorithm, profile_k, profile_m, length, live, deadline, created"
+#define EPHFS_STRIPE_COLUMNS "number, id, state, algorithm, profile_k, profile_m, length, live, deadline, created"
 #define EPHFS_PLACEMENT_COLUMNS \
   "stripe, shard_index, shard, node, stored, shard_bytes, lease_serial, lease_deadline, receipt"
 #define EPHFS_REMOVAL_COLUMNS "shard, node, serial, lease_deadline"

@@ -155,9 +155,9 @@ CREATE TABLE audits (
 
 /// Step n makes version n + 1 out of version n.
 constexpr std::array kSteps{kVersion1, kVersion2};
-constexpr std::array kTables{"inodes",     "names",    "xattrs",   "stripes", "extents",
-                             "placements", "removals", "settings", "totals",
-                             "dead_files", "dead_stripes", "dead_shards", "audits"};
+constexpr std::array kTables{"inodes",       "names",       "xattrs",   "stripes", "extents",
+                             "placements",   "removals",    "settings", "totals",  "dead_files",
+                             "dead_stripes", "dead_shards", "audits"};
 
 Result<std::int64_t> integer(SqliteConnection& connection, const std::string& sql) {
   EPHFS_TRY(const std::string text, connection.first_text(nullptr, sql));
@@ -172,9 +172,8 @@ Result<> migrate(SqliteConnection& connection, std::int64_t version) {
   for (auto step = static_cast<std::size_t>(version); step < kSteps.size(); ++step) {
     EPHFS_TRY_VOID(connection.execute(nullptr, kSteps[step]));
   }
-  EPHFS_TRY_VOID(
-      connection.execute(nullptr, "PRAGMA application_id = " + std::to_string(kCatalogApplicationId) +
-                                      "; PRAGMA user_version = " + std::to_string(kCatalogVersion)));
+  EPHFS_TRY_VOID(connection.execute(nullptr, "PRAGMA application_id = " + std::to_string(kCatalogApplicationId) +
+                                                 "; PRAGMA user_version = " + std::to_string(kCatalogVersion)));
   return transaction.commit();
 }
 
@@ -190,14 +189,13 @@ Result<> prepare_schema(SqliteConnection& connection) {
   const bool empty = entries == 0 && application == 0 && version == 0;
   if (!empty && application != kCatalogApplicationId) return fail(Error::damaged, where + ": not a catalog");
   if (version > kCatalogVersion) {
-    return fail(Error::version, where + ": version " + std::to_string(version) +
-                                    ", and this program knows up to " + std::to_string(kCatalogVersion));
+    return fail(Error::version, where + ": version " + std::to_string(version) + ", and this program knows up to " +
+                                    std::to_string(kCatalogVersion));
   }
   if (!empty && version < 1) return fail(Error::damaged, where + ": no version");
 
   // What cannot be changed once there are tables comes first; the journal mode stays with the file.
-  if (empty)
-    EPHFS_TRY_VOID(connection.execute(nullptr, "PRAGMA page_size = 4096; PRAGMA auto_vacuum = NONE"));
+  if (empty) EPHFS_TRY_VOID(connection.execute(nullptr, "PRAGMA page_size = 4096; PRAGMA auto_vacuum = NONE"));
   EPHFS_TRY(const std::string mode, connection.first_text(nullptr, "PRAGMA journal_mode = WAL"));
   if (mode != "wal") return fail(Error::not_supported, where + ": the file system below cannot hold its log");
   if (version < kCatalogVersion) EPHFS_TRY_VOID(migrate(connection, version));

@@ -42,8 +42,7 @@ std::size_t load_big_endian(const std::uint8_t* bytes) {
 
 // --- Pages
 
-constexpr std::size_t kFirstPageHeader =
-    100;  // bytes of the database's own header, in front of the first page's
+constexpr std::size_t kFirstPageHeader = 100;  // bytes of the database's own header, in front of the first page's
 constexpr std::size_t kLeafHeader = 8;
 constexpr std::size_t kInnerHeader = 12;
 
@@ -119,8 +118,8 @@ void wipe_log_at(const char* path) {
 
 /// `base` with one method replaced. Made once for each set of methods that the default VFS has.
 template <class Replace>
-const sqlite3_io_methods* changed(const sqlite3_io_methods* base,
-                                  std::map<const void*, std::unique_ptr<Methods>>& made, Replace replace) {
+const sqlite3_io_methods* changed(const sqlite3_io_methods* base, std::map<const void*, std::unique_ptr<Methods>>& made,
+                                  Replace replace) {
   static std::mutex mutex;
   const std::lock_guard lock(mutex);
   auto& methods = made[base];
@@ -137,11 +136,9 @@ int open_file(sqlite3_vfs*, const char* path, sqlite3_file* file, int flags, int
   const int code = base_vfs()->xOpen(base_vfs(), path, file, flags, flags_out);
   if (code != SQLITE_OK || file->pMethods == nullptr) return code;
   if ((flags & SQLITE_OPEN_MAIN_DB) != 0) {
-    file->pMethods =
-        changed(file->pMethods, databases, [](sqlite3_io_methods& own) { own.xWrite = write_page; });
+    file->pMethods = changed(file->pMethods, databases, [](sqlite3_io_methods& own) { own.xWrite = write_page; });
   } else if ((flags & SQLITE_OPEN_WAL) != 0) {
-    file->pMethods =
-        changed(file->pMethods, logs, [](sqlite3_io_methods& own) { own.xTruncate = truncate_log; });
+    file->pMethods = changed(file->pMethods, logs, [](sqlite3_io_methods& own) { own.xTruncate = truncate_log; });
   }
   return code;
 }

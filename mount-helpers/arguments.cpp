@@ -52,6 +52,8 @@ core::Result<ParsedArguments> parse_arguments(const Arguments& arguments, const 
   return parsed;
 }
 
-core::Failure usage(const std::string& line) { return fail(Error::invalid_argument, "usage: " + line); }
+core::Failure usage(const std::string& line) {
+  return fail(Error::invalid_argument, "usage: " + line);
+}
 
 }  // namespace ephfs::cli

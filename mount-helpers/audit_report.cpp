@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mount-helpers/audit_report.hpp"
 
-#include <boost/json.hpp>
 #include <cstdio>
 #include <map>
+
+#include <boost/json.hpp>
 
 #include "mount-helpers/volume.hpp"
 #include "node/control_server.hpp"
@@ -56,8 +57,9 @@ struct Audit {
 void print(const Audit& audit) {
   std::printf("%-18s %10s %10s %12s\n", "node", "passed", "failed", "unreachable");
   for (const auto& [node, tally] : audit.nodes) {
-    std::printf("%-18s %10llu %10llu %12llu\n", node.substr(0, 16).c_str(), static_cast<unsigned long long>(tally.passed),
-                static_cast<unsigned long long>(tally.failed), static_cast<unsigned long long>(tally.unreachable));
+    std::printf("%-18s %10llu %10llu %12llu\n", node.substr(0, 16).c_str(),
+                static_cast<unsigned long long>(tally.passed), static_cast<unsigned long long>(tally.failed),
+                static_cast<unsigned long long>(tally.unreachable));
   }
   for (const auto& value : audit.failures) {
     const auto& finding = value.get_object();

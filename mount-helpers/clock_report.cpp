@@ -59,8 +59,7 @@ json::object describe_clock(const core::GuardedClock& clock) {
   out["believed"] = core::format_instant(report.now);
   out["confirmed"] = core::format_instant(report.confirmed);
   out["held"] = report.held_since.has_value();
-  out["held_since"] =
-      report.held_since ? json::value(core::format_instant(*report.held_since)) : json::value(nullptr);
+  out["held_since"] = report.held_since ? json::value(core::format_instant(*report.held_since)) : json::value(nullptr);
   out["behind_ms"] = report.behind.count();
   out["kernel_synchronized"] = core::synchronized_kernel_time().has_value();
   return out;
@@ -70,17 +69,15 @@ void add_clock(const core::GuardedClock& clock, json::object& status) {
   auto described = describe_clock(clock);
   json::array warnings;
   if (described.at("held").as_bool()) {
-    warnings.emplace_back(
-        "the clock is held: the wall clock says " + std::string(described.at("wall").as_string()) +
-        ", confirmed is " + std::string(described.at("confirmed").as_string()) +
-        "; what died in between is refused but not destroyed (ephfs doctor --accept-clock)");
+    warnings.emplace_back("the clock is held: the wall clock says " + std::string(described.at("wall").as_string()) +
+                          ", confirmed is " + std::string(described.at("confirmed").as_string()) +
+                          "; what died in between is refused but not destroyed (ephfs doctor --accept-clock)");
   }
   status["clock"] = std::move(described);
   status["warnings"] = std::move(warnings);
 }
 
-void add_clock_handlers(core::GuardedClock& clock, node::Node& node, Loop& loop,
-                        node::ControlHandlers& handlers) {
+void add_clock_handlers(core::GuardedClock& clock, node::Node& node, Loop& loop, node::ControlHandlers& handlers) {
   handlers["/clock"] = [&clock, &node, &loop](const node::ControlRequest& request) {
     node::ControlResponse response;
     const bool alone = request.query == kAlone;

@@ -18,10 +18,9 @@ namespace ephfs::cli {
 [[nodiscard]] boost::json::object describe_clock(const core::GuardedClock& clock);
 /// Adds "clock" to a status, and "warnings": lines for people, of which a held clock is one.
 void add_clock(const core::GuardedClock& clock, boost::json::object& status);
-/// GET /clock, with what the peers say it is (without them where the query is "alone"), and POST /clock/accept. All three
-/// outlive the handlers.
-void add_clock_handlers(core::GuardedClock& clock, node::Node& node, Loop& loop,
-                        node::ControlHandlers& handlers);
+/// GET /clock, with what the peers say it is (without them where the query is "alone"), and POST /clock/accept. All
+/// three outlive the handlers.
+void add_clock_handlers(core::GuardedClock& clock, node::Node& node, Loop& loop, node::ControlHandlers& handlers);
 
 /// What time it is for the daemon of the volume or node in `directory`; the system clock's where none answers us.
 [[nodiscard]] core::Instant time_in(const std::filesystem::path& directory);

@@ -52,13 +52,13 @@ class Examination {
     } else {
       for (const auto& entry : checks_) {
         const auto& check = entry.as_object();
-        std::printf("%-4s %-16s %s\n", check.at("ok").as_bool() ? "ok" : "BAD",
-                    check.at("check").as_string().c_str(), check.at("detail").as_string().c_str());
+        std::printf("%-4s %-16s %s\n", check.at("ok").as_bool() ? "ok" : "BAD", check.at("check").as_string().c_str(),
+                    check.at("detail").as_string().c_str());
       }
     }
     if (failed_ > 0)
-      return fail(Error::io, "doctor: " + std::to_string(failed_) + " of " + std::to_string(checks_.size()) +
-                                 " checks failed");
+      return fail(Error::io,
+                  "doctor: " + std::to_string(failed_) + " of " + std::to_string(checks_.size()) + " checks failed");
     return {};
   }
 
@@ -92,10 +92,10 @@ void examine_machine(Examination& examination) {
   rlimit limit{};
   const bool known = ::getrlimit(RLIMIT_MEMLOCK, &limit) == 0;
   const bool endless = limit.rlim_max == RLIM_INFINITY || ::geteuid() == 0;
-  examination.note("locked memory", known && (endless || limit.rlim_max >= kLockedBytesMin),
-                   endless ? "no limit"
-                           : core::format_size(limit.rlim_max) + " may be locked; keys need " +
-                                 core::format_size(kLockedBytesMin));
+  examination.note(
+      "locked memory", known && (endless || limit.rlim_max >= kLockedBytesMin),
+      endless ? "no limit"
+              : core::format_size(limit.rlim_max) + " may be locked; keys need " + core::format_size(kLockedBytesMin));
 }
 
 void examine_directory(Examination& examination, const std::filesystem::path& directory) {
@@ -123,11 +123,8 @@ void examine_clock(Examination& examination, const json::object& clock) {
   const auto behind = core::Milliseconds(clock.at("behind_ms").to_number<std::int64_t>());
   const bool lags = behind > core::GuardedClock::kSlack;
   const auto text = [&clock](const char* key) { return std::string(clock.at(key).as_string()); };
-  std::string said =
-      "wall " + text("wall") + ", believed " + text("believed") + ", confirmed " + text("confirmed");
-  if (held)
-    said +=
-        "; HELD since " + text("held_since") + ": nothing is destroyed until it is confirmed or corrected";
+  std::string said = "wall " + text("wall") + ", believed " + text("believed") + ", confirmed " + text("confirmed");
+  if (held) said += "; HELD since " + text("held_since") + ": nothing is destroyed until it is confirmed or corrected";
   if (lags) said += "; the wall clock is " + core::describe_span(behind) + " behind";
   examination.note("clock", !held && !lags, said);
   examination.note("kernel clock", true,
@@ -205,8 +202,7 @@ Result<> accept_clock(const std::filesystem::path& directory) {
   core::SystemClock base;
   auto clock = open_clock(directory, base);
   if (!clock && clock.error().code == Error::damaged) {
-    if (::unlink(clock_file_of(directory).c_str()) != 0)
-      return core::fail_errno(clock_file_of(directory).string());
+    if (::unlink(clock_file_of(directory).c_str()) != 0) return core::fail_errno(clock_file_of(directory).string());
     clock = open_clock(directory, base);
   }
   if (!clock) return clock.error();

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // ephfs fetch: the file behind a link, as a member of the pool gets it.
-#include <boost/asio/signal_set.hpp>
 #include <csignal>
 #include <cstdio>
+
+#include <boost/asio/signal_set.hpp>
 #include <unistd.h>
 
 #include "core/config.hpp"
@@ -72,7 +73,7 @@ class Progress {
 
 /// A directory's place in the pool: as which node it speaks, and whom it knows.
 struct Identity {
-  std::filesystem::path directory;             // the node's
+  std::filesystem::path directory;  // the node's
   std::vector<core::PeerAddress> static_peers;
 };
 
@@ -83,7 +84,9 @@ Result<Identity> understand_directory(const ParsedArguments& parsed) {
     given = std::filesystem::absolute(parsed.value("--dir")).lexically_normal();
   } else {
     auto found = find_volume("");
-    if (!found) return fail(Error::invalid_argument, "option --dir is needed: the directory of a node or volume that is in the pool");
+    if (!found)
+      return fail(Error::invalid_argument,
+                  "option --dir is needed: the directory of a node or volume that is in the pool");
     given = *std::move(found);
   }
   std::error_code error;
@@ -93,7 +96,8 @@ Result<Identity> understand_directory(const ParsedArguments& parsed) {
     return fail(Error::not_found, given.string() + " is no directory of a node or volume");
   }
   std::filesystem::path config = parsed.value("--config");
-  if (config.empty() && is_volume && std::filesystem::exists(given / "config.yaml", error)) config = given / "config.yaml";
+  if (config.empty() && is_volume && std::filesystem::exists(given / "config.yaml", error))
+    config = given / "config.yaml";
   MountOptions options;
   EPHFS_TRY_VOID(apply_config(config, "", options));
   identity.static_peers = std::move(options.peers);
@@ -138,7 +142,8 @@ class Member {
   [[nodiscard]] Loop& loop() { return loop_; }
 
  private:
-  explicit Member(const core::SigningSeed& seed) : transport_(net::make_tls_transport(loop_.executor(), clock_, seed)) {}
+  explicit Member(const core::SigningSeed& seed)
+      : transport_(net::make_tls_transport(loop_.executor(), clock_, seed)) {}
 
   core::SystemClock clock_;
   Loop loop_{kLoopThreads};
@@ -149,7 +154,8 @@ class Member {
 };
 
 core::Failure explained(const core::Failure& failure) {
-  if (failure.code == Error::not_found) return fail(Error::not_found, "the share has ended: by its deadline, or because the file was deleted");
+  if (failure.code == Error::not_found)
+    return fail(Error::not_found, "the share has ended: by its deadline, or because the file was deleted");
   return failure;
 }
 
@@ -186,7 +192,7 @@ Result<Opened> open_share(const net::TakenShare& taken, const net::ShareLink& li
 
 struct Destination {
   std::filesystem::path directory;
-  std::string name;                 // empty: what the file is called
+  std::string name;  // empty: what the file is called
   FetchedFile::Existing existing = FetchedFile::Existing::refuse;
 };
 Result<Destination> understand_output(const ParsedArguments& parsed) {
@@ -240,8 +246,10 @@ Result<> fetch(Member& member, const net::ShareLink& link, const Destination& to
 }  // namespace
 
 Result<> run_fetch(const Arguments& arguments) {
-  EPHFS_TRY(const auto parsed, parse_arguments(arguments, {{"-o", true}, {"--dir", true}, {"--config", true}, {"--force", false}}));
-  if (parsed.words.size() != 1) return usage("ephfs fetch LINK|- [-o FILE] [--dir NODE_OR_VOLUME_DIR] [--config FILE] [--force]");
+  EPHFS_TRY(const auto parsed,
+            parse_arguments(arguments, {{"-o", true}, {"--dir", true}, {"--config", true}, {"--force", false}}));
+  if (parsed.words.size() != 1)
+    return usage("ephfs fetch LINK|- [-o FILE] [--dir NODE_OR_VOLUME_DIR] [--config FILE] [--force]");
   EPHFS_TRY(const auto link, read_link(parsed.words[0]));
   if (link.deadline.passed(core::SystemClock().now())) {
     return fail(Error::not_found, "the share has ended, at " + core::format_instant(link.deadline.instant()));

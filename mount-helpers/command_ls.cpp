@@ -2,9 +2,10 @@
 // ephfs ls: what is in a directory or tree, by when it dies. A whole tree's dying files come from the volume's daemon,
 // which has them in that order; everything else, and for those whom the daemon does not answer, through the mount.
 #include <algorithm>
-#include <boost/json.hpp>
 #include <cstdio>
 #include <optional>
+
+#include <boost/json.hpp>
 
 #include "core/config.hpp"
 #include "mount-helpers/clock_report.hpp"
@@ -44,15 +45,15 @@ void print(const Listing& listing, Lifetime life) {
       line["default_ttl"] = life.span;
     } else {
       line["bytes"] = size;
-      line["expires"] = life.deadline.is_never() ? json::value(nullptr)
-                                                 : json::value(core::format_instant(life.deadline.instant()));
+      line["expires"] =
+          life.deadline.is_never() ? json::value(nullptr) : json::value(core::format_instant(life.deadline.instant()));
       if (!life.deadline.is_never()) line["left_ms"] = (life.deadline.instant() - listing.now).count();
     }
     std::puts(json::serialize(line).c_str());
     return;
   }
-  const std::string words = life.is_directory() ? "files made here live " + life.span
-                                                : deadline_in_words(life.deadline, listing.now);
+  const std::string words =
+      life.is_directory() ? "files made here live " + life.span : deadline_in_words(life.deadline, listing.now);
   std::printf("%-54s %9s  %s%s\n", words.c_str(), life.is_directory() ? "" : core::format_size(size).c_str(),
               shown_name(life.path).c_str(), life.is_directory() ? "/" : "");
 }

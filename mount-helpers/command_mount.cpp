@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ephfs mount and umount.
 #include <cstdio>
+
 #include <spawn.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
@@ -54,7 +55,8 @@ Result<> check_mountpoint(const std::string& path) {
 Result<> run_fusermount(const std::string& mountpoint) {
   std::array<const char*, 5> words{"fusermount3", "-u", "--", mountpoint.c_str(), nullptr};
   pid_t helper = 0;
-  if (const int error = ::posix_spawnp(&helper, words[0], nullptr, nullptr, const_cast<char* const*>(words.data()), environ)) {
+  if (const int error =
+          ::posix_spawnp(&helper, words[0], nullptr, nullptr, const_cast<char* const*>(words.data()), environ)) {
     return core::fail_errno("fusermount3", error);
   }
   int status = 0;
@@ -94,8 +96,10 @@ Result<> run_umount(const Arguments& arguments) {
     if (errno != EPERM) return core::fail_errno("unmounting " + mountpoint);
     EPHFS_TRY_VOID(run_fusermount(mountpoint));
   }
-  // The daemon stages and syncs what it has; the volume is whole on disk, and free for the next mount, when it has ended.
-  if (!wait_until_free(directory, kPatience)) return fail(Error::busy, "the daemon of " + directory.string() + " goes on");
+  // The daemon stages and syncs what it has; the volume is whole on disk, and free for the next mount, when it has
+  // ended.
+  if (!wait_until_free(directory, kPatience))
+    return fail(Error::busy, "the daemon of " + directory.string() + " goes on");
   return {};
 }
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // ephfs node, invite and join: being in a pool.
-#include <boost/asio/signal_set.hpp>
-#include <boost/asio/strand.hpp>
 #include <charconv>
 #include <csignal>
 #include <cstdio>
+
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/strand.hpp>
 
 #include "core/clock_alarm.hpp"
 #include "core/guarded_clock.hpp"
@@ -33,8 +34,9 @@ constexpr std::chrono::seconds kJoinPatience{15};
 
 Result<node::NodeOptions> understand_node(const ParsedArguments& parsed) {
   if (!parsed.words.empty() || !parsed.has("--dir") || !parsed.has("--listen")) {
-    return usage("ephfs node --dir DIR --listen HOST:PORT [--capacity 10G] [--advertise HOST:PORT] [--join TOKEN] "
-                 "[--config FILE]");
+    return usage(
+        "ephfs node --dir DIR --listen HOST:PORT [--capacity 10G] [--advertise HOST:PORT] [--join TOKEN] "
+        "[--config FILE]");
   }
   node::NodeOptions options;
   options.directory = std::filesystem::absolute(parsed.value("--dir")).lexically_normal();
@@ -58,8 +60,7 @@ Result<> join_from(const std::filesystem::path& directory, const std::string& to
   const core::Signer signer(seed);
   const auto transport = net::make_tls_transport(loop.executor(), clock, seed);
   const net::Member self{core::node_id_of(signer.public_key()), address};
-  const auto joined =
-      loop.run(node::join(directory, token, self, *transport, clock, clock.boot_now() + kJoinPatience));
+  const auto joined = loop.run(node::join(directory, token, self, *transport, clock, clock.boot_now() + kJoinPatience));
   if (!joined) return joined.error();
   return {};
 }
@@ -115,8 +116,12 @@ Result<std::filesystem::path> node_directory(const ParsedArguments& parsed, std:
 
 int run_node(const Arguments& arguments) {
   const auto outcome = [&]() -> Result<> {
-    EPHFS_TRY(const auto parsed, parse_arguments(arguments, {{"--dir", true}, {"--listen", true}, {"--capacity", true},
-                                                             {"--advertise", true}, {"--join", true}, {"--config", true}}));
+    EPHFS_TRY(const auto parsed, parse_arguments(arguments, {{"--dir", true},
+                                                             {"--listen", true},
+                                                             {"--capacity", true},
+                                                             {"--advertise", true},
+                                                             {"--join", true},
+                                                             {"--config", true}}));
     EPHFS_TRY(auto options, understand_node(parsed));
     return serve_node(std::move(options), parsed.value("--join"), parsed.value("--config"));
   }();

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // ephfs profile: has a daemon measure itself for a while, and shows where the time went. Ctrl-C ends it early.
-#include <boost/json.hpp>
 #include <charconv>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <thread>
+
+#include <boost/json.hpp>
 
 #include "core/config.hpp"
 #include "mount-helpers/control.hpp"
@@ -29,7 +30,9 @@ void wait_seconds(unsigned span) {
   }
 }
 
-double number(const json::object& row, const char* key) { return row.at(key).to_number<double>(); }
+double number(const json::object& row, const char* key) {
+  return row.at(key).to_number<double>();
+}
 
 /// A duration in three digits and a unit.
 std::string span_text(double us) {
@@ -48,7 +51,8 @@ std::string span_text(double us) {
 
 void print_operations(const json::array& rows, double lasted) {
   if (rows.empty()) return;
-  std::printf("%-16s %10s %9s %9s %9s %9s %9s %9s\n", "operation", "count", "a second", "mean", "p50", "p90", "p99", "max");
+  std::printf("%-16s %10s %9s %9s %9s %9s %9s %9s\n", "operation", "count", "a second", "mean", "p50", "p90", "p99",
+              "max");
   for (const auto& entry : rows) {
     const auto& row = entry.as_object();
     std::printf("%-16s %10.0f %9.0f %9s %9s %9s %9s %9s\n", row.at("name").as_string().c_str(), number(row, "count"),
@@ -61,14 +65,16 @@ void print_operations(const json::array& rows, double lasted) {
 /// "threads": how many threads it kept busy, waiting included.
 void print_stages(const json::array& rows, double lasted) {
   if (rows.empty()) return;
-  std::printf("\n%-16s %10s %9s %9s %9s %9s %9s %9s\n", "stage", "count", "MB", "MB/s", "mean", "p50", "p99", "threads");
+  std::printf("\n%-16s %10s %9s %9s %9s %9s %9s %9s\n", "stage", "count", "MB", "MB/s", "mean", "p50", "p99",
+              "threads");
   for (const auto& entry : rows) {
     const auto& row = entry.as_object();
     const double bytes = number(row, "bytes");
     const double busy = number(row, "total_us");
-    std::printf("%-16s %10.0f %9.1f %9.0f %9s %9s %9s %9.3f\n", row.at("name").as_string().c_str(), number(row, "count"),
-                bytes / 1e6, busy > 0 ? bytes / busy : 0, span_text(number(row, "mean_us")).c_str(),
-                span_text(number(row, "p50_us")).c_str(), span_text(number(row, "p99_us")).c_str(), busy / 1e6 / lasted);
+    std::printf("%-16s %10.0f %9.1f %9.0f %9s %9s %9s %9.3f\n", row.at("name").as_string().c_str(),
+                number(row, "count"), bytes / 1e6, busy > 0 ? bytes / busy : 0,
+                span_text(number(row, "mean_us")).c_str(), span_text(number(row, "p50_us")).c_str(),
+                span_text(number(row, "p99_us")).c_str(), busy / 1e6 / lasted);
   }
 }
 

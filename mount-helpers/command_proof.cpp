@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // ephfs proof and verify: what was signed about a file, and whether it holds.
-#include <boost/json.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
+
+#include <boost/json.hpp>
 #include <sys/stat.h>
 
 #include "core/clock.hpp"
@@ -85,7 +86,8 @@ Result<std::string> proof_of_dead(const core::FileId& file, const std::string& v
 std::string describe(const meta::ProofReport& report) {
   std::string line = "file " + report.file.hex() + " of owner " + report.owner.hex().substr(0, 16);
   if (!report.cause) {
-    line += ", living, dies " + (report.deadline.is_never() ? "never" : core::format_instant(report.deadline.instant()));
+    line +=
+        ", living, dies " + (report.deadline.is_never() ? "never" : core::format_instant(report.deadline.instant()));
   } else {
     line += *report.cause == meta::DeathCause::expired ? ", expired " : ", removed ";
     line += core::format_instant(report.died);
@@ -118,8 +120,8 @@ json::object to_json(const std::string& source, const meta::ProofReport& report)
 
 struct VerifyWishes {
   bool as_json = false;
-  bool complete = false;       // of the dead, every deletion is to be proven, and the key's
-  std::string owner;           // hexadecimal; empty: anybody
+  bool complete = false;  // of the dead, every deletion is to be proven, and the key's
+  std::string owner;      // hexadecimal; empty: anybody
 };
 
 /// Adds what is wrong with a good proof for whoever asks.
@@ -159,9 +161,10 @@ Result<std::size_t> verify_stream(const std::string& source, std::istream& in, c
     at = end + 1;
   }
   if (lines.empty()) return fail(Error::damaged, source + " is empty");
-  const bool one_a_line = lines.size() > 1 && std::ranges::all_of(lines, [](auto line) {
-    return line.find_first_not_of(" \t") == line.find('{') && line.find_last_not_of(" \t\r") == line.rfind('}');
-  });
+  const bool one_a_line =
+      lines.size() > 1 && std::ranges::all_of(lines, [](auto line) {
+        return line.find_first_not_of(" \t") == line.find('{') && line.find_last_not_of(" \t\r") == line.rfind('}');
+      });
   if (!one_a_line) return verify_one(source, all, wishes) ? std::size_t{0} : std::size_t{1};
   std::size_t bad = 0;
   for (std::size_t i = 0; i < lines.size(); ++i) {
@@ -186,9 +189,9 @@ Result<> run_proof(const Arguments& arguments) {
   const auto file = core::FileId::from_hex(words[0]);
   if (!file && words.size() > 1) return fail(Error::invalid_argument, words[0] + " is no file id");
   const bool by_path = !file || (words.size() == 1 && std::filesystem::exists(words[0]));
-  EPHFS_TRY(const auto proof, by_path ? proof_of_path(words[0])
-                                      : proof_of_dead(*file, words.size() > 1 ? words[1] : "",
-                                                      parsed.value("--passphrase-file")));
+  EPHFS_TRY(const auto proof,
+            by_path ? proof_of_path(words[0])
+                    : proof_of_dead(*file, words.size() > 1 ? words[1] : "", parsed.value("--passphrase-file")));
   std::puts(proof.c_str());
   return {};
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // ephfs share: a link by which others of the pool fetch one file, for a while and so many times.
-#include <boost/json.hpp>
 #include <charconv>
 #include <cstdio>
+
+#include <boost/json.hpp>
 #include <fcntl.h>
 #include <sys/stat.h>
 
@@ -26,7 +27,8 @@ core::Failure explained(const core::Failure& failure, const MountedVolume& volum
   if (failure.code == Error::access_denied) {
     return fail(Error::access_denied, "only who mounted " + volume.mountpoint.string() + " may share what is in it");
   }
-  if (failure.code == Error::unreachable) return fail(Error::unreachable, volume.mountpoint.string() + " has no daemon");
+  if (failure.code == Error::unreachable)
+    return fail(Error::unreachable, volume.mountpoint.string() + " has no daemon");
   return failure;
 }
 
@@ -34,12 +36,14 @@ Result<std::uint32_t> parse_count(const std::string& text) {
   std::uint32_t count = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
   if (error != std::errc{} || end != text.data() + text.size() || count == 0 || count > core::kShareFetchesMax) {
-    return fail(Error::invalid_argument, "option --max-fetches " + text + ": expected 1 to " + std::to_string(core::kShareFetchesMax));
+    return fail(Error::invalid_argument,
+                "option --max-fetches " + text + ": expected 1 to " + std::to_string(core::kShareFetchesMax));
   }
   return count;
 }
 
-/// Who may not read the file does not get to share it. It is open no longer than that takes: the volume may be unmounted.
+/// Who may not read the file does not get to share it. It is open no longer than that takes: the volume may be
+/// unmounted.
 Result<std::uint64_t> readable_inode(const std::string& path) {
   struct stat status {};
   if (::stat(path.c_str(), &status) != 0) return core::fail_errno(shown_name(path));
@@ -52,7 +56,8 @@ Result<std::uint64_t> readable_inode(const std::string& path) {
 }  // namespace
 
 Result<> run_share(const Arguments& arguments) {
-  EPHFS_TRY(const auto parsed, parse_arguments(arguments, {{"--ttl", true}, {"--max-fetches", true}, {"--json", false}}));
+  EPHFS_TRY(const auto parsed,
+            parse_arguments(arguments, {{"--ttl", true}, {"--max-fetches", true}, {"--json", false}}));
   if (parsed.words.size() != 1) return usage("ephfs share FILE [--ttl 1h] [--max-fetches 3] [--json]");
   const std::string& path = parsed.words[0];
   ShareQuestion question;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // ephfs status and peers: what the control socket of a volume or node says, for people or, with --json, for programs.
-#include <boost/json.hpp>
 #include <cstdio>
+
+#include <boost/json.hpp>
 
 #include "core/config.hpp"
 #include "mount-helpers/control.hpp"
@@ -64,7 +65,8 @@ Result<ParsedArguments> parse(const Arguments& arguments) {
 
 Result<> run_status(const Arguments& arguments) {
   EPHFS_TRY(const auto parsed, parse(arguments));
-  EPHFS_TRY(const auto answer, ask_daemon(parsed, "/status", "ephfs status [VOLUME | MOUNTPOINT | --dir DIR] [--json]"));
+  EPHFS_TRY(const auto answer,
+            ask_daemon(parsed, "/status", "ephfs status [VOLUME | MOUNTPOINT | --dir DIR] [--json]"));
   if (parsed.has("--json")) {
     std::puts(answer.c_str());
   } else {

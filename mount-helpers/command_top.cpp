@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// ephfs top: how a volume or node fares, again and again, with what happens meanwhile below. On a terminal it is one screen
-// that is drawn anew; elsewhere one line a look and one an event.
-#include <boost/json.hpp>
+// ephfs top: how a volume or node fares, again and again, with what happens meanwhile below. On a terminal it is one
+// screen that is drawn anew; elsewhere one line a look and one an event.
 #include <charconv>
 #include <cstdio>
 #include <deque>
+
+#include <boost/json.hpp>
 #include <unistd.h>
 
 #include "core/clock.hpp"
@@ -64,7 +65,10 @@ struct Look {
 class Top {
  public:
   Top(std::filesystem::path directory, milliseconds interval, bool as_json)
-      : directory_(std::move(directory)), interval_(interval), as_json_(as_json), is_screen_(!as_json && ::isatty(STDOUT_FILENO) == 1) {}
+      : directory_(std::move(directory)),
+        interval_(interval),
+        as_json_(as_json),
+        is_screen_(!as_json && ::isatty(STDOUT_FILENO) == 1) {}
 
   Result<> run(std::uint64_t looks) {
     auto stream = node::ControlStream::open(control_socket(directory_), "/events");
@@ -102,10 +106,11 @@ class Top {
     look.now = time_in(directory_);
     look.is_volume = at(look.status, "volume") != nullptr;
     if (look.is_volume && is_screen_) {
-      EPHFS_TRY_VOID(for_each_expiring(socket, look.now + std::chrono::hours(1), kDyingShown, [&](const ExpiringFile& file) {
-        look.dying.push_back(file);
-        return look.dying.size() < kDyingShown;
-      }));
+      EPHFS_TRY_VOID(
+          for_each_expiring(socket, look.now + std::chrono::hours(1), kDyingShown, [&](const ExpiringFile& file) {
+            look.dying.push_back(file);
+            return look.dying.size() < kDyingShown;
+          }));
     }
     return look;
   }
@@ -142,8 +147,10 @@ class Top {
   static std::string describe(const json::value& event) {
     const std::string kind = text_at(event, "event");
     if (kind == "warning") {
-      const core::Deadline deadline = core::Deadline::from_raw(static_cast<std::int64_t>(number_at(event, "expires_ms")));
-      return shown_name(name_in(event.as_object(), "path")) + " " + deadline_in_words(deadline, core::SystemClock().now());
+      const core::Deadline deadline =
+          core::Deadline::from_raw(static_cast<std::int64_t>(number_at(event, "expires_ms")));
+      return shown_name(name_in(event.as_object(), "path")) + " " +
+             deadline_in_words(deadline, core::SystemClock().now());
     }
     if (kind == "log") return shown_name(text_at(event, "text"));
     if (kind == "lost") return std::to_string(number_at(event, "count")) + " events came too fast and were lost";
@@ -164,9 +171,12 @@ class Top {
   }
 
   void show(const Look& look) {
-    if (as_json_) std::puts(json::serialize(look.status).c_str());
-    else if (is_screen_) show_screen(look);
-    else std::puts(one_line(look).c_str());
+    if (as_json_)
+      std::puts(json::serialize(look.status).c_str());
+    else if (is_screen_)
+      show_screen(look);
+    else
+      std::puts(one_line(look).c_str());
   }
 
   std::string one_line(const Look& look) const {
@@ -174,8 +184,9 @@ class Top {
     std::string line = core::format_instant(look.now);
     if (look.is_volume) {
       line += "  live " + size_at(look, "live_bytes") + "  dirty " + size_at(look, "dirty_bytes") + "  staged " +
-              size_at(look, "stripes.staged_bytes") + "  owed " + std::to_string(number_at(look.status, "stripes.shards_owed")) +
-              "  dying 1m " + std::to_string(number_at(look.status, "expiring.1m.files")) + " 1h " +
+              size_at(look, "stripes.staged_bytes") + "  owed " +
+              std::to_string(number_at(look.status, "stripes.shards_owed")) + "  dying 1m " +
+              std::to_string(number_at(look.status, "expiring.1m.files")) + " 1h " +
               std::to_string(number_at(look.status, "expiring.1h.files")) + "  peers " + peers_in_words(look);
     } else {
       line += "  used " + size_at(look, "used") + " of " + size_at(look, "capacity") + "  shards " +
@@ -207,7 +218,8 @@ class Top {
                   count(look, "stripes.shards_owed"));
       for (const char* span : {"1m", "1h", "1d"}) {
         const std::string key = std::string("expiring.") + span;
-        std::printf("dies in %s: %llu files, %s   ", span, count(look, key + ".files"), size_at(look, key + ".bytes").c_str());
+        std::printf("dies in %s: %llu files, %s   ", span, count(look, key + ".files"),
+                    size_at(look, key + ".bytes").c_str());
       }
       std::printf("\npeers %s answer\n", peers_in_words(look).c_str());
       const std::string error = text_at(look.status, "stripes.last_error");
@@ -241,7 +253,8 @@ class Top {
 }  // namespace
 
 Result<> run_top(const Arguments& arguments) {
-  EPHFS_TRY(const auto parsed, parse_arguments(arguments, {{"--dir", true}, {"--json", false}, {"--interval", true}, {"--count", true}}));
+  EPHFS_TRY(const auto parsed,
+            parse_arguments(arguments, {{"--dir", true}, {"--json", false}, {"--interval", true}, {"--count", true}}));
   if (parsed.words.size() > 1 || (parsed.has("--dir") && !parsed.words.empty())) {
     return usage("ephfs top [VOLUME | MOUNTPOINT | --dir DIR] [--interval 2s] [--count N] [--json]");
   }

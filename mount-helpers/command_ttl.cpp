@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // ephfs ttl PATH... [VALUE] [-R] [-h] [--json]: shows or sets when things die, in words.
-#include <sys/xattr.h>
-
-#include <boost/json.hpp>
 #include <cstdio>
 #include <filesystem>
+
+#include <boost/json.hpp>
+#include <sys/xattr.h>
 
 #include "mount-helpers/clock_report.hpp"
 #include "mount-helpers/commands.hpp"
@@ -85,8 +85,10 @@ struct Wish {
 /// One thing of a tree: shown, or set.
 Result<> visit(const std::string& path, const Wish& wish, Totals& totals) {
   EPHFS_TRY(const auto life, read_lifetime(path));
-  if (wish.value) EPHFS_TRY_VOID(set(life, *wish.value));
-  else show(life, wish.now, wish.as_json);
+  if (wish.value)
+    EPHFS_TRY_VOID(set(life, *wish.value));
+  else
+    show(life, wish.now, wish.as_json);
   ++(life.is_directory() ? totals.directories : totals.files);
   if (!wish.value && !life.is_directory()) totals.first = std::min(totals.first, life.deadline);
   return {};
@@ -148,8 +150,10 @@ Result<> run_ttl(const Arguments& arguments) {
     auto done = do_path(path, value, parsed);
     if (done) continue;
     // Every path has its turn; the first failure is the command's, the others have a line of their own.
-    if (!failed) std::fprintf(stderr, "ephfs: %s\n", done.error().message().c_str());
-    else failed = std::move(done);
+    if (!failed)
+      std::fprintf(stderr, "ephfs: %s\n", done.error().message().c_str());
+    else
+      failed = std::move(done);
   }
   return failed;
 }

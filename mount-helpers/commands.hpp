@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The commands of `ephfs`, one function each, and how their arguments are read. A failure is printed by main as one line.
+// The commands of `ephfs`, one function each, and how their arguments are read. A failure is printed by main as one
+// line.
 #pragma once
 
 #include <map>
@@ -24,7 +25,7 @@ struct ParsedArguments {
   [[nodiscard]] std::string joined(const std::string& name) const;
 };
 struct ArgumentOption {
-  std::string name;       // "-o", "--foreground"
+  std::string name;  // "-o", "--foreground"
   bool takes_value;
 };
 /// invalid_argument for an unknown option or a missing value. "--" ends the options; --name=value is understood.

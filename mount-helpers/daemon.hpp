@@ -13,8 +13,9 @@ namespace ephfs::cli {
 using Ready = std::function<void()>;
 
 /// Runs `serve` in a child of its own session and returns the parent's exit status: 0 once the child says it is ready,
-/// else `failed_status`, with the child's failure already on standard error. With `foreground` it runs here. Messages of
-/// a child that is ready go to the system log. Call before any thread exists.
-[[nodiscard]] int run_daemon(bool foreground, int failed_status, const std::function<core::Result<>(const Ready&)>& serve);
+/// else `failed_status`, with the child's failure already on standard error. With `foreground` it runs here. Messages
+/// of a child that is ready go to the system log. Call before any thread exists.
+[[nodiscard]] int run_daemon(bool foreground, int failed_status,
+                             const std::function<core::Result<>(const Ready&)>& serve);
 
 }  // namespace ephfs::cli

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mount-helpers/expiring_report.hpp"
 
-#include <boost/json.hpp>
 #include <charconv>
+
+#include <boost/json.hpp>
 
 #include "mount-helpers/words.hpp"
 
@@ -61,9 +62,8 @@ node::ControlResponse answer(const fs::Engine& engine, std::string_view query) {
   out["files"] = std::move(files);
   out["next"] = nullptr;
   if (page->next) {
-    out["next"] = json::object{{"deadline", page->next->deadline.raw()},
-                               {"size", page->next->size},
-                               {"inode", page->next->inode.value}};
+    out["next"] = json::object{
+        {"deadline", page->next->deadline.raw()}, {"size", page->next->size}, {"inode", page->next->inode.value}};
   }
   return {200, "application/json", json::serialize(out)};
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mount-helpers/fetched_file.hpp"
 
+#include <array>
+#include <cstdio>
+
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <array>
-#include <cstdio>
 
 namespace ephfs::cli {
 namespace {
@@ -57,7 +57,8 @@ Result<std::filesystem::path> FetchedFile::finish(const std::string& name, std::
   if (::fsync(file_.get()) != 0) return core::fail_errno("syncing " + name);
   std::filesystem::path path = directory_ / name;
   auto renamed = rename_file(temporary_, path, existing == Existing::replace);
-  for (int i = 1; !renamed && renamed.error().code == Error::exists && existing == Existing::step_aside && i < kNamesTried; ++i) {
+  for (int i = 1;
+       !renamed && renamed.error().code == Error::exists && existing == Existing::step_aside && i < kNamesTried; ++i) {
     path = directory_ / (name + "." + std::to_string(i));
     renamed = rename_file(temporary_, path, false);
   }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mount-helpers/lifetimes.hpp"
 
-#include <dirent.h>
-#include <sys/xattr.h>
-
 #include <array>
 #include <cstdio>
 #include <memory>
 #include <vector>
+
+#include <dirent.h>
+#include <sys/xattr.h>
 
 #include "mount-helpers/words.hpp"
 
@@ -44,10 +44,14 @@ void note(WalkCounts& counts, const Result<>& done) {
 
 const char* kind_of(const Lifetime& life) {
   switch (life.status.st_mode & S_IFMT) {
-    case S_IFREG: return "file";
-    case S_IFDIR: return "directory";
-    case S_IFLNK: return "symlink";
-    default: return "special";
+    case S_IFREG:
+      return "file";
+    case S_IFDIR:
+      return "directory";
+    case S_IFLNK:
+      return "symlink";
+    default:
+      return "special";
   }
 }
 

@@ -2,10 +2,10 @@
 // When things on a mounted volume die, as anybody may ask through the mount: read from their extended attributes.
 #pragma once
 
-#include <sys/stat.h>
-
 #include <functional>
 #include <string>
+
+#include <sys/stat.h>
 
 #include "core/result.hpp"
 #include "core/time.hpp"
@@ -16,9 +16,9 @@ namespace ephfs::cli {
 struct Lifetime {
   std::string path;
   struct stat status {};
-  core::Deadline deadline;       // of all but a directory
-  std::string span;              // a directory's default for what is made in it: "7d", "never"
-  std::string mode;              // "fixed", "modified", "accessed"
+  core::Deadline deadline;  // of all but a directory
+  std::string span;         // a directory's default for what is made in it: "7d", "never"
+  std::string mode;         // "fixed", "modified", "accessed"
 
   [[nodiscard]] bool is_directory() const { return S_ISDIR(status.st_mode); }
 };
@@ -38,8 +38,9 @@ struct WalkCounts {
   std::size_t visited = 0;
   std::size_t failed = 0;
 };
-/// Calls `visit` with the names in the directory `path`, and below it when `deep`; other mounts and links are not entered.
-/// What vanishes meanwhile is no failure; every other one is said on standard error, with its name, and counted.
+/// Calls `visit` with the names in the directory `path`, and below it when `deep`; other mounts and links are not
+/// entered. What vanishes meanwhile is no failure; every other one is said on standard error, with its name, and
+/// counted.
 [[nodiscard]] WalkCounts walk(const std::string& path, bool deep,
                               const std::function<core::Result<>(const std::string&)>& visit);
 

@@ -2,13 +2,14 @@
 // The threads that run a process's coroutines: sessions, placing, reaping, and the disk work that goes with them.
 #pragma once
 
+#include <future>
+#include <thread>
+#include <vector>
+
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/use_future.hpp>
-#include <future>
-#include <thread>
-#include <vector>
 
 #include "core/async.hpp"
 

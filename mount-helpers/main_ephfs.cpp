@@ -44,10 +44,12 @@ constexpr std::array kCommands{
             [](const Arguments& a) { return report(run_ttl(a)); }},
     Command{"ls", "[--expiring 1h] [-R] [--json] [PATH]            what is there, by when it dies",
             [](const Arguments& a) { return report(run_ls(a)); }},
-    Command{"share", "FILE [--ttl 1h] [--max-fetches N] [--json]       print a link by which others of the pool fetch it",
+    Command{"share",
+            "FILE [--ttl 1h] [--max-fetches N] [--json]       print a link by which others of the pool fetch it",
             [](const Arguments& a) { return report(run_share(a)); }},
-    Command{"fetch", "LINK|- [-o FILE] [--dir DIR] [--force]           fetch what a link shares; - reads it from standard "
-                     "input, where ps does not show it",
+    Command{"fetch",
+            "LINK|- [-o FILE] [--dir DIR] [--force]           fetch what a link shares; - reads it from standard "
+            "input, where ps does not show it",
             [](const Arguments& a) { return report(run_fetch(a)); }},
     Command{"status", "[VOLUME | MOUNTPOINT | --dir DIR] [--json]      how a volume or node fares",
             [](const Arguments& a) { return report(run_status(a)); }},
@@ -57,11 +59,15 @@ constexpr std::array kCommands{
             [](const Arguments& a) { return report(run_doctor(a)); }},
     Command{"top", "[VOLUME | MOUNTPOINT | --dir DIR] [--interval 2s] [--count N] [--json]   the same as it goes on",
             [](const Arguments& a) { return report(run_top(a)); }},
-    Command{"proof", "PATH | FILE-ID [VOLUME]                         print what was signed about a file, living or dead",
+    Command{"proof",
+            "PATH | FILE-ID [VOLUME]                         print what was signed about a file, living or dead",
             [](const Arguments& a) { return report(run_proof(a)); }},
-    Command{"audit", "[VOLUME | MOUNTPOINT] [--all | --ttl] [--json]  ask nodes to prove what they hold; find what outlived its time",
+    Command{"audit",
+            "[VOLUME | MOUNTPOINT] [--all | --ttl] [--json]  ask nodes to prove what they hold; find what outlived its "
+            "time",
             [](const Arguments& a) { return report(run_audit(a)); }},
-    Command{"verify", "PROOF... [--owner HEX] [--complete] | PATH [--json]  check proofs, or a mounted file's every shard",
+    Command{"verify",
+            "PROOF... [--owner HEX] [--complete] | PATH [--json]  check proofs, or a mounted file's every shard",
             [](const Arguments& a) { return report(run_verify(a)); }},
     Command{"version", "                                                print the version",
             [](const Arguments& a) { return report(run_version(a)); }},
@@ -83,7 +89,8 @@ int main(int count, char** values) {
   using namespace ephfs;
   if (const auto protection = core::protect_process_memory(); !protection) return cli::report(protection);
   const cli::Arguments words(values + 1, values + count);
-  if (words.empty() || words[0] == "help" || words[0] == "--help") return cli::print_help(words.empty() ? stderr : stdout, words.empty() ? 1 : 0);
+  if (words.empty() || words[0] == "help" || words[0] == "--help")
+    return cli::print_help(words.empty() ? stderr : stdout, words.empty() ? 1 : 0);
   const std::string name = words[0] == "--version" ? "version" : words[0];
   for (const auto& command : cli::kCommands) {
     if (command.name == name) return command.run({words.begin() + 1, words.end()});

@@ -13,12 +13,12 @@ int main(int count, char** values) {
     std::fprintf(stderr, "mount.ephfs: %s\n", protection.error().message().c_str());
     return kUsageStatus;
   }
-  const auto parsed = cli::parse_arguments({values + 1, values + count},
-                                           {{"-o", true}, {"-N", true}, {"-t", true}, {"-s", false}, {"-f", false},
-                                            {"-n", false}, {"-v", false}});
+  const auto parsed = cli::parse_arguments(
+      {values + 1, values + count},
+      {{"-o", true}, {"-N", true}, {"-t", true}, {"-s", false}, {"-f", false}, {"-n", false}, {"-v", false}});
   if (!parsed || parsed->words.size() != 2) {
-    std::fprintf(stderr, "mount.ephfs: %s\n", parsed ? "usage: mount.ephfs SOURCE TARGET [-sfnv] [-o OPTIONS]"
-                                                     : parsed.error().message().c_str());
+    std::fprintf(stderr, "mount.ephfs: %s\n",
+                 parsed ? "usage: mount.ephfs SOURCE TARGET [-sfnv] [-o OPTIONS]" : parsed.error().message().c_str());
     return kUsageStatus;
   }
   if (parsed->has("-f")) return 0;  // a rehearsal: everything but the mount

@@ -2,8 +2,9 @@
 #include "mount-helpers/metrics.hpp"
 
 #include <array>
-#include <boost/json.hpp>
 #include <charconv>
+
+#include <boost/json.hpp>
 
 namespace ephfs::cli {
 namespace {
@@ -14,8 +15,12 @@ constexpr std::array kShares{0.5, 0.9, 0.99};
 /// The upper bounds of the histograms shown to Prometheus, in seconds.
 constexpr std::array kBounds{1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0};
 
-double microseconds(core::Nanoseconds span) { return std::chrono::duration<double, std::micro>(span).count(); }
-double seconds(core::Nanoseconds span) { return std::chrono::duration<double>(span).count(); }
+double microseconds(core::Nanoseconds span) {
+  return std::chrono::duration<double, std::micro>(span).count();
+}
+double seconds(core::Nanoseconds span) {
+  return std::chrono::duration<double>(span).count();
+}
 
 json::object describe(const core::ProbeReading& probe) {
   json::object out;

@@ -50,18 +50,26 @@ Result<> set_size(std::uint64_t& target, const std::string& value) {
 }
 
 Result<> set_ttl_mode(MountOptions& options, const std::string& value) {
-  if (value == "fixed") options.engine.ttl.mode = meta::TtlMode::fixed;
-  else if (value == "modified") options.engine.ttl.mode = meta::TtlMode::modified;
-  else if (value == "accessed") options.engine.ttl.mode = meta::TtlMode::accessed;
-  else return fail(Error::invalid_argument, "expected fixed, modified or accessed");
+  if (value == "fixed")
+    options.engine.ttl.mode = meta::TtlMode::fixed;
+  else if (value == "modified")
+    options.engine.ttl.mode = meta::TtlMode::modified;
+  else if (value == "accessed")
+    options.engine.ttl.mode = meta::TtlMode::accessed;
+  else
+    return fail(Error::invalid_argument, "expected fixed, modified or accessed");
   return {};
 }
 
 Result<> set_durability(MountOptions& options, const std::string& value) {
-  if (value == "local") options.engine.durability = fs::Durability::local;
-  else if (value == "quorum") options.engine.durability = fs::Durability::quorum;
-  else if (value == "full") options.engine.durability = fs::Durability::full;
-  else return fail(Error::invalid_argument, "expected local, quorum or full");
+  if (value == "local")
+    options.engine.durability = fs::Durability::local;
+  else if (value == "quorum")
+    options.engine.durability = fs::Durability::quorum;
+  else if (value == "full")
+    options.engine.durability = fs::Durability::full;
+  else
+    return fail(Error::invalid_argument, "expected local, quorum or full");
   options.durability_given = true;
   return {};
 }
@@ -94,9 +102,12 @@ Result<> set_pool(MountOptions& options, const std::string& value) {
 }
 
 Result<> set_flag(bool& target, const std::string& value) {
-  if (value == "true" || value.empty()) target = true;
-  else if (value == "false") target = false;
-  else return fail(Error::invalid_argument, "expected true or false");
+  if (value == "true" || value.empty())
+    target = true;
+  else if (value == "false")
+    target = false;
+  else
+    return fail(Error::invalid_argument, "expected true or false");
   return {};
 }
 
@@ -118,8 +129,16 @@ constexpr std::array kOptions{
     Option{"pool", true, true, set_pool},
     Option{"allow_permanent", false, true, [](M& o, S& v) { return set_flag(o.engine.ttl.allow_permanent, v); }},
     Option{"allow_other", false, true, [](M& o, S& v) { return set_flag(o.allow_other, v); }},
-    Option{"config", true, false, [](M& o, S& v) { o.config = v; return Result<>{}; }},
-    Option{"passphrase_file", true, true, [](M& o, S& v) { o.passphrase_file = v; return Result<>{}; }},
+    Option{"config", true, false,
+           [](M& o, S& v) {
+             o.config = v;
+             return Result<>{};
+           }},
+    Option{"passphrase_file", true, true,
+           [](M& o, S& v) {
+             o.passphrase_file = v;
+             return Result<>{};
+           }},
     Option{"passphrase_fd", true, false, set_passphrase_fd},
     Option{"passphrase_prompt", false, false, [](M& o, S& v) { return set_flag(o.prompt, v); }},
     Option{"ro", false, false, [](M& o, S& v) { return set_flag(o.read_only, v); }},
@@ -130,7 +149,7 @@ constexpr std::array<std::string_view, 7> kKernelFlags{"nosuid", "nodev",      "
                                                        "sync",   "nodiratime", "dirsync"};
 /// What mount(8) and systemd pass and mean for themselves, or what holds anyway.
 constexpr std::array<std::string_view, 21> kIgnored{
-    "rw",   "defaults", "auto", "noauto",      "_netdev", "nofail",  "user",   "nouser", "users",  "owner",   "group",
+    "rw",   "defaults", "auto", "noauto",      "_netdev", "nofail",   "user",  "nouser", "users",  "owner",   "group",
     "suid", "dev",      "exec", "strictatime", "async",   "relatime", "atime", "nomand", "silent", "lazytime"};
 
 bool is_for_mount(std::string_view name) {
@@ -201,12 +220,12 @@ Result<> check_mount_options(const MountOptions& options) {
   // What lives for a few milliseconds is refused before it can be written.
   constexpr core::Milliseconds kShortestMin{100};
   if (ttl.shortest < kShortestMin) {
-    return fail(Error::invalid_argument, "min_ttl " + core::format_span(ttl.shortest) + " is below " +
-                                             core::format_span(kShortestMin));
+    return fail(Error::invalid_argument,
+                "min_ttl " + core::format_span(ttl.shortest) + " is below " + core::format_span(kShortestMin));
   }
   if (ttl.shortest > ttl.longest) {
-    return fail(Error::invalid_argument, "min_ttl " + core::format_span(ttl.shortest) + " is above max_ttl " +
-                                             core::format_span(ttl.longest));
+    return fail(Error::invalid_argument,
+                "min_ttl " + core::format_span(ttl.shortest) + " is above max_ttl " + core::format_span(ttl.longest));
   }
   // Whether the volume may hold what never dies, it says itself when it is opened.
   if (ttl.initial == fs::kPermanentTtl) return {};

@@ -2,6 +2,7 @@
 #include "mount-helpers/passphrase.hpp"
 
 #include <cstdlib>
+
 #include <fcntl.h>
 #include <termios.h>
 #include <unistd.h>

@@ -2,10 +2,11 @@
 #include "mount-helpers/paths.hpp"
 
 #include <cstdlib>
+#include <thread>
+
 #include <fcntl.h>
 #include <mntent.h>
 #include <sys/file.h>
-#include <thread>
 #include <unistd.h>
 
 namespace ephfs::cli {
@@ -82,7 +83,8 @@ Result<std::filesystem::path> find_volume(const std::string& what) {
   const auto mounted = mounted_volumes();
   if (what.empty()) {
     if (mounted.size() == 1) return mounted.front().directory;
-    return fail(Error::invalid_argument, mounted.empty() ? "no volume is mounted" : "several volumes are mounted: name one");
+    return fail(Error::invalid_argument,
+                mounted.empty() ? "no volume is mounted" : "several volumes are mounted: name one");
   }
   const auto absolute = std::filesystem::absolute(what).lexically_normal();
   for (const auto& volume : mounted) {

@@ -20,7 +20,7 @@ namespace ephfs::cli {
 
 /// A mounted ephfs as /proc/self/mounts shows it.
 struct MountedVolume {
-  std::filesystem::path directory;    // the volume's
+  std::filesystem::path directory;  // the volume's
   std::filesystem::path mountpoint;
 };
 [[nodiscard]] std::vector<MountedVolume> mounted_volumes();

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mount-helpers/reports.hpp"
 
-#include <boost/json.hpp>
 #include <charconv>
 #include <limits>
+
+#include <boost/json.hpp>
 
 #include "mount-helpers/clock_report.hpp"
 #include "mount-helpers/expiring_report.hpp"
@@ -47,7 +48,8 @@ json::array describe_peers(node::Node& node, Loop& loop) {
     auto peer = member.id == node.id() ? nullptr : node.peers().find(member.id);
     std::future<core::Result<net::NodeStatus>> answer;
     if (peer) {
-      auto ask = [](std::shared_ptr<net::Peer> who, core::Boottime end) -> core::awaitable<core::Result<net::NodeStatus>> {
+      auto ask = [](std::shared_ptr<net::Peer> who,
+                    core::Boottime end) -> core::awaitable<core::Result<net::NodeStatus>> {
         const net::CallLimits limits{end, {}};
         co_return co_await who->status(limits);
       };
@@ -171,7 +173,8 @@ node::ControlHandlers volume_handlers(fs::Engine& engine, node::Node& node, core
   handlers["/verify"] = [&engine, &loop](const node::ControlRequest& request) {
     const auto inode = number_in(request.query, "inode");
     const auto after = number_in(request.query, "after");
-    if (!inode || !after) return answer_of(core::fail(core::Error::invalid_argument, "/verify?inode=NUMBER&after=STRIPE"));
+    if (!inode || !after)
+      return answer_of(core::fail(core::Error::invalid_argument, "/verify?inode=NUMBER&after=STRIPE"));
     return answer_of(loop.start(engine.verify({*inode}, stripe_of(*after), audit_limits(engine))).get());
   };
   handlers["/audit_ttl"] = [&engine, &loop](const node::ControlRequest& request) {

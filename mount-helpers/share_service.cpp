@@ -2,6 +2,7 @@
 #include "mount-helpers/share_service.hpp"
 
 #include <algorithm>
+
 #include <boost/json.hpp>
 
 #include "mount-helpers/words.hpp"
@@ -66,9 +67,10 @@ awaitable<Result<std::string>> answer(fs::Engine& engine, node::Node& node, std:
   wish.pool = node.pool().pool();
   wish.holders = find_holders(node);
   if (wish.holders.empty()) {
-    co_return fail(Error::unreachable,
-                   "nobody could fetch it: no node of this volume's pool listens, and this volume's own does not either "
-                   "(mount with -o listen=HOST:PORT, or join a pool)");
+    co_return fail(
+        Error::unreachable,
+        "nobody could fetch it: no node of this volume's pool listens, and this volume's own does not either "
+        "(mount with -o listen=HOST:PORT, or join a pool)");
   }
   EPHFS_CO_TRY(const auto shared, co_await engine.share({static_cast<std::uint64_t>(*inode)}, std::move(wish)));
   EPHFS_CO_TRY(const auto link, net::format_share_link(shared.link));
@@ -82,7 +84,9 @@ awaitable<Result<std::string>> answer(fs::Engine& engine, node::Node& node, std:
   co_return json::serialize(out);
 }
 
-unsigned status_for(Error code) { return code == Error::invalid_argument ? 400 : 500; }
+unsigned status_for(Error code) {
+  return code == Error::invalid_argument ? 400 : 500;
+}
 
 }  // namespace
 

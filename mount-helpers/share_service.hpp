@@ -25,6 +25,7 @@ struct ShareAnswer {
   std::vector<std::string> nodes;
 };
 /// Asks the daemon behind `socket`. Blocks as long as placing the file may take.
-[[nodiscard]] core::Result<ShareAnswer> ask_to_share(const std::filesystem::path& socket, const ShareQuestion& question);
+[[nodiscard]] core::Result<ShareAnswer> ask_to_share(const std::filesystem::path& socket,
+                                                     const ShareQuestion& question);
 
 }  // namespace ephfs::cli

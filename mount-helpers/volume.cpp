@@ -2,9 +2,10 @@
 #include "mount-helpers/volume.hpp"
 
 #include <algorithm>
+#include <csignal>
+
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/strand.hpp>
-#include <csignal>
 #include <fcntl.h>
 #include <sys/stat.h>
 
@@ -117,11 +118,12 @@ class RunningVolume {
   }
 
   Result<> mount(std::unique_ptr<fs::FuseGuard> guard) {
-    EPHFS_TRY(mount_, fs::FuseMount::mount(*engine_, {.mountpoint = request_.mountpoint,
-                                                      .source = request_.directory.string(),
-                                                      .allow_other = request_.options.allow_other,
-                                                      .read_only = request_.options.read_only,
-                                                      .kernel_flags = request_.options.kernel_flags},
+    EPHFS_TRY(mount_, fs::FuseMount::mount(*engine_,
+                                           {.mountpoint = request_.mountpoint,
+                                            .source = request_.directory.string(),
+                                            .allow_other = request_.options.allow_other,
+                                            .read_only = request_.options.read_only,
+                                            .kernel_flags = request_.options.kernel_flags},
                                            std::move(guard)));
     EPHFS_TRY_VOID(node_->start());
     engine_->start(&mount_->kernel_cache());
@@ -130,7 +132,8 @@ class RunningVolume {
       engine_->clock_changed();
       node_->clock_changed();
     });
-    keeper_ = std::make_unique<node::ClockKeeper>(*clock_, node_->peers(), loop_.executor(), core::synchronized_kernel_time);
+    keeper_ =
+        std::make_unique<node::ClockKeeper>(*clock_, node_->peers(), loop_.executor(), core::synchronized_kernel_time);
     keeper_->start();
     EPHFS_TRY(alarm_, core::ClockAlarm::start([this] { keeper_->look_now(); }));
     auto handlers = volume_handlers(*engine_, *node_, *clock_, loop_);
@@ -161,14 +164,17 @@ class RunningVolume {
     node::NodeOptions node;
     node.directory = directory;
     node.listen = options.listen;
-    if (options.engine.capacity > 0) node.capacity = options.engine.capacity + options.engine.capacity / 8;
-    else node.capacity = std::numeric_limits<std::int64_t>::max();
+    if (options.engine.capacity > 0)
+      node.capacity = options.engine.capacity + options.engine.capacity / 8;
+    else
+      node.capacity = std::numeric_limits<std::int64_t>::max();
     node.static_peers = options.peers;
     EPHFS_TRY(const auto known, node::read_pool_file(directory));
     const bool alone = options.peers.empty() && (!known || known->others.empty());
     // A machine that is in a pool and serves nobody places its shards on those who serve.
     node.include_local = alone || !options.listen.empty();
-    EPHFS_TRY(node_, node::Node::open(std::move(node), node::tls_node_context(loop_.executor(), loop_.executor(), *clock_)));
+    EPHFS_TRY(node_,
+              node::Node::open(std::move(node), node::tls_node_context(loop_.executor(), loop_.executor(), *clock_)));
     return {};
   }
 
@@ -223,16 +229,22 @@ class RunningVolume {
 
 }  // namespace
 
-std::filesystem::path node_directory_of(const std::filesystem::path& volume) { return volume / "node"; }
+std::filesystem::path node_directory_of(const std::filesystem::path& volume) {
+  return volume / "node";
+}
 
-std::filesystem::path clock_file_of(const std::filesystem::path& directory) { return directory / "clock"; }
+std::filesystem::path clock_file_of(const std::filesystem::path& directory) {
+  return directory / "clock";
+}
 
 Result<std::unique_ptr<core::GuardedClock>> open_clock(const std::filesystem::path& directory, core::Clock& base) {
   EPHFS_TRY(const auto boot_id, core::read_boot_id());
   return core::GuardedClock::open(clock_file_of(directory), base, boot_id);
 }
 
-std::filesystem::path control_socket(const std::filesystem::path& directory) { return directory / "control.sock"; }
+std::filesystem::path control_socket(const std::filesystem::path& directory) {
+  return directory / "control.sock";
+}
 
 Result<> make_private_directory(const std::filesystem::path& directory) {
   std::error_code error;

@@ -14,7 +14,7 @@ namespace ephfs::cli {
 struct VolumeRequest {
   std::filesystem::path directory;
   std::string mountpoint;
-  MountOptions options;        // complete and checked, but for what the volume itself says
+  MountOptions options;  // complete and checked, but for what the volume itself says
 };
 
 /// Opens the volume, making it on first use, mounts it, says ready, and serves until it is unmounted or the process is

@@ -46,8 +46,8 @@ std::string shown_name(std::string_view name) {
     const std::size_t length = utf8_length(name);
     const auto first = static_cast<unsigned char>(name.front());
     // C1 controls are two bytes long: 0xc2 0x80 to 0xc2 0x9f.
-    const bool control = first < 0x20 || first == 0x7f ||
-                         (length == 2 && first == 0xc2 && static_cast<unsigned char>(name[1]) < 0xa0);
+    const bool control =
+        first < 0x20 || first == 0x7f || (length == 2 && first == 0xc2 && static_cast<unsigned char>(name[1]) < 0xa0);
     if (length == 0 || control || first == '\\') {
       for (std::size_t i = 0; i < std::max<std::size_t>(length, 1); ++i) shown += escaped(name[i]);
     } else {

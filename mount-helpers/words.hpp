@@ -2,9 +2,10 @@
 // How the command line says names and deadlines, to people and in JSON.
 #pragma once
 
-#include <boost/json.hpp>
 #include <string>
 #include <string_view>
+
+#include <boost/json.hpp>
 
 #include "core/time.hpp"
 

@@ -13,12 +13,11 @@ namespace {
 
 Result<> greet(Membership& membership, const Member& member, const Hello& theirs) {
   if (theirs.pool.is_zero()) {
-    return fail(Error::not_permitted, "node " + member.id.hex() + " at " + member.address +
-                                          " does not count this machine among its pool");
+    return fail(Error::not_permitted,
+                "node " + member.id.hex() + " at " + member.address + " does not count this machine among its pool");
   }
   if (theirs.pool != membership.pool()) {
-    return fail(Error::not_permitted,
-                "node " + member.id.hex() + " at " + member.address + " belongs to another pool");
+    return fail(Error::not_permitted, "node " + member.id.hex() + " at " + member.address + " belongs to another pool");
   }
   membership.learn(theirs.members);
   return {};
@@ -36,7 +35,10 @@ awaitable<Result<Message>> serve(Membership& membership, Message request) {
 }  // namespace
 
 Link::Link(LinkContext context, Member member, LinkLimits limits)
-    : context_(std::move(context)), member_(std::move(member)), limits_(limits), next_attempt_(context_.clock.boot_now()) {}
+    : context_(std::move(context)),
+      member_(std::move(member)),
+      limits_(limits),
+      next_attempt_(context_.clock.boot_now()) {}
 
 awaitable<Link::Opened> Link::session(CallLimits limits) {
   const auto self = shared_from_this();
@@ -63,7 +65,9 @@ awaitable<Link::Opened> Link::session(CallLimits limits) {
   co_return std::move(*outcome);
 }
 
-awaitable<void> Link::attempt() { settle(co_await connect()); }
+awaitable<void> Link::attempt() {
+  settle(co_await connect());
+}
 
 awaitable<Link::Opened> Link::connect() {
   if (member_.address.empty()) co_return fail(Error::unreachable, "node " + member_.id.hex() + " does not listen");
@@ -78,8 +82,7 @@ awaitable<Link::Opened> Link::connect() {
     return serve(membership, std::move(request));
   };
   setup.limits = limits_.session;
-  auto session =
-      Session::make(context_.executor, context_.clock, context_.tasks, std::move(channel), std::move(setup));
+  auto session = Session::make(context_.executor, context_.clock, context_.tasks, std::move(channel), std::move(setup));
   {
     // From here on close() ends the session too.
     const std::lock_guard lock(mutex_);

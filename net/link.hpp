@@ -22,7 +22,8 @@ struct LinkContext {
 };
 
 struct LinkLimits {
-  // Longest attempt, hellos included. One to a silent node runs to its end, and unmounting, which waits for it, has 5 s.
+  // Longest attempt, hellos included. One to a silent node runs to its end, and unmounting, which waits for it, has 5
+  // s.
   core::Nanoseconds connect = std::chrono::seconds(3);
   core::Nanoseconds backoff_first = std::chrono::milliseconds(100);
   core::Nanoseconds backoff_max = std::chrono::seconds(5);
@@ -62,7 +63,7 @@ class Link : public std::enable_shared_from_this<Link> {
   std::optional<core::Failure> failure_;  // of the last attempt
   core::Nanoseconds backoff_{0};
   core::Boottime next_attempt_;
-  std::vector<Waiter> waiters_;           // for the attempt that runs
+  std::vector<Waiter> waiters_;  // for the attempt that runs
 };
 
 }  // namespace ephfs::net

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a session carries: requests, replies, and the hello that opens it. Plain values; docs/protocol.md is the grammar.
+// What a session carries: requests, replies, and the hello that opens it. Plain values; docs/protocol.md is the
+// grammar.
 #pragma once
 
 #include <cstdint>
@@ -49,9 +50,9 @@ struct Message {
 /// How each end introduces itself.
 struct Hello {
   std::uint32_t version = kProtocolVersion;
-  core::PoolId pool;             // zero: to and from a stranger
-  std::string agent;             // for people: which program this is
-  std::vector<Member> members;   // of the pool, as this end knows it; none to and from a stranger
+  core::PoolId pool;            // zero: to and from a stranger
+  std::string agent;            // for people: which program this is
+  std::vector<Member> members;  // of the pool, as this end knows it; none to and from a stranger
 };
 
 }  // namespace ephfs::net

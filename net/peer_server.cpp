@@ -19,7 +19,9 @@ PeerServer::PeerServer(asio::any_io_executor executor, core::Clock& clock, std::
       log_(clock, std::move(log)),
       limits_(limits) {}
 
-PeerServer::~PeerServer() { listener_->close(); }
+PeerServer::~PeerServer() {
+  listener_->close();
+}
 
 void PeerServer::start() {
   tasks_.spawn(executor_, [this] { return accept_channels(); });
@@ -149,7 +151,8 @@ awaitable<void> PeerServer::stop() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
-    for (const auto& [number, entry] : sessions_) entry.session->close(fail(Error::unreachable, "the node is stopping"));
+    for (const auto& [number, entry] : sessions_)
+      entry.session->close(fail(Error::unreachable, "the node is stopping"));
   }
   co_await tasks_.join();
 }

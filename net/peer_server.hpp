@@ -15,8 +15,8 @@
 namespace ephfs::net {
 
 struct PeerServerLimits {
-  std::size_t sessions_max = 256;  // members' sessions; more are closed at once
-  std::size_t strangers_max = 8;   // strangers' sessions
+  std::size_t sessions_max = 256;                         // members' sessions; more are closed at once
+  std::size_t strangers_max = 8;                          // strangers' sessions
   core::Nanoseconds hello = std::chrono::seconds(10);     // until a hello must be here
   core::Nanoseconds stranger = std::chrono::seconds(10);  // longest session with a stranger
   core::Nanoseconds news = std::chrono::seconds(5);       // longest wait for news of members to be taken
@@ -74,8 +74,8 @@ class PeerServer {
   core::TaskGroup tasks_;
 };
 
-/// Asks the node `expected` at `address` to take `self` into its pool, showing an invitation's secret. not_permitted when
-/// the secret is wrong, used up or expired, or somebody else answers; version; unreachable; timed_out at `until`.
+/// Asks the node `expected` at `address` to take `self` into its pool, showing an invitation's secret. not_permitted
+/// when the secret is wrong, used up or expired, or somebody else answers; version; unreachable; timed_out at `until`.
 [[nodiscard]] awaitable<Result<JoinReply>> join_pool(Transport& transport, std::string address, core::NodeId expected,
                                                      core::Bytes secret, Member self, core::Clock& clock,
                                                      core::Boottime until);

@@ -17,7 +17,9 @@ RemotePeer::RemotePeer(LinkContext context, Member member, LinkLimits limits, st
   for (std::size_t i = 0; i < sessions; ++i) links_.push_back(std::make_shared<Link>(context, member_, limits));
 }
 
-RemotePeer::~RemotePeer() { close(); }
+RemotePeer::~RemotePeer() {
+  close();
+}
 
 void RemotePeer::close() {
   for (const auto& link : links_) link->close();

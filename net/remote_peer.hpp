@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A member of the pool on another machine, as a Peer: calls become requests on a session that is connected when first
-// needed and reconnected with a growing pause. What comes back is checked before the caller sees it: receipts are signed
-// by this node and about the shard, ranges are those asked for, and whatever carries a proof has been verified against
-// the shard's id (damaged when it fails).
+// needed and reconnected with a growing pause. What comes back is checked before the caller sees it: receipts are
+// signed by this node and about the shard, ranges are those asked for, and whatever carries a proof has been verified
+// against the shard's id (damaged when it fails).
 //
 // Thread-safe. Its tasks live in the LinkContext's group: close(), then join the group, then destroy what it was given.
 #pragma once

@@ -29,8 +29,7 @@ Failure as_unreachable(const Failure& reason) {
 
 std::shared_ptr<Session> Session::make(asio::any_io_executor executor, core::Clock& clock, core::TaskGroup& tasks,
                                        std::unique_ptr<Channel> channel, Setup setup) {
-  return std::make_shared<Session>(MakeOnly{}, std::move(executor), clock, tasks, std::move(channel),
-                                   std::move(setup));
+  return std::make_shared<Session>(MakeOnly{}, std::move(executor), clock, tasks, std::move(channel), std::move(setup));
 }
 
 Session::Session(MakeOnly, asio::any_io_executor executor, core::Clock& clock, core::TaskGroup& tasks,
@@ -223,8 +222,8 @@ awaitable<Result<>> Session::take_request(Packet packet, core::SharedBytes paylo
   auto served = std::make_shared<Served>();
   served->id = packet.id;
   served->request = {packet.kind, std::move(packet.body), std::move(payload)};
-  const auto budget = static_cast<std::int64_t>(
-      std::min<std::uint64_t>(packet.budget_ms, static_cast<std::uint64_t>(setup_.limits.budget_max / core::Milliseconds{1})));
+  const auto budget = static_cast<std::int64_t>(std::min<std::uint64_t>(
+      packet.budget_ms, static_cast<std::uint64_t>(setup_.limits.budget_max / core::Milliseconds{1})));
   served->until = clock_.boot_now() + core::Milliseconds(budget);
 
   // Here reading waits until there is room again.
@@ -303,10 +302,10 @@ void Session::finish(Failure reason) {
     if (closed_ || finishing_) return;
     finishing_ = true;
     reason_ = reason;
-    farewell_timer_ = clock_.call_at(executor_, clock_.boot_now() + setup_.limits.farewell,
-                                     [weak = weak_from_this(), reason] {
-                                       if (const auto self = weak.lock()) self->close(reason);
-                                     });
+    farewell_timer_ =
+        clock_.call_at(executor_, clock_.boot_now() + setup_.limits.farewell, [weak = weak_from_this(), reason] {
+          if (const auto self = weak.lock()) self->close(reason);
+        });
   }
   greeting_.post(reason);
   Outgoing farewell;

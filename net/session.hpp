@@ -25,11 +25,11 @@ namespace ephfs::net {
 namespace asio = boost::asio;
 
 struct SessionLimits {
-  std::size_t calls_max = 256;                  // outstanding; more wait
-  std::size_t calls_waiting_max = 4096;         // more than these are busy
-  std::size_t send_bytes_max = 32U << 20U;      // queued to be sent
-  std::size_t requests_max = 64;                // being served
-  std::size_t request_bytes_max = 64U << 20U;   // payload of requests being served
+  std::size_t calls_max = 256;                               // outstanding; more wait
+  std::size_t calls_waiting_max = 4096;                      // more than these are busy
+  std::size_t send_bytes_max = 32U << 20U;                   // queued to be sent
+  std::size_t requests_max = 64;                             // being served
+  std::size_t request_bytes_max = 64U << 20U;                // payload of requests being served
   core::Nanoseconds idle = std::chrono::seconds(15);         // without a frame, until a ping
   core::Nanoseconds ping_answer = std::chrono::seconds(10);  // then until the channel counts as dead
   core::Nanoseconds farewell = std::chrono::seconds(2);      // to send what is queued when a session ends in order
@@ -43,7 +43,8 @@ class Session : public std::enable_shared_from_this<Session> {
   struct MakeOnly {};
 
  public:
-  /// Answers a request that came in. It ends by its limits; the token says that the caller gave up or the session broke.
+  /// Answers a request that came in. It ends by its limits; the token says that the caller gave up or the session
+  /// broke.
   using Handler = std::function<awaitable<Result<Message>>(Message request, CallLimits limits)>;
   /// Looks at the other end's hello before anything else is taken from it; a failure ends the session.
   using Greet = std::function<Result<>(const Hello& theirs)>;
@@ -66,8 +67,8 @@ class Session : public std::enable_shared_from_this<Session> {
   [[nodiscard]] awaitable<Result<Hello>> open(core::Boottime until);
 
   /// Sends a request and waits for its answer. timed_out exactly at limits.until; cancelled when the token asks; busy
-  /// when too many wait; unreachable when the session ends; else the peer's own failure. A call given up is cancelled at
-  /// the other end too, where it may have had its effect.
+  /// when too many wait; unreachable when the session ends; else the peer's own failure. A call given up is cancelled
+  /// at the other end too, where it may have had its effect.
   [[nodiscard]] awaitable<Result<Message>> call(Message request, CallLimits limits);
 
   /// Ends the session now: calls outstanding get unreachable, requests being served are stopped. Idempotent.
@@ -84,7 +85,7 @@ class Session : public std::enable_shared_from_this<Session> {
     Frame frame;
     std::uint64_t call = 0;  // of a request: not sent once nobody waits for it
     Gate::Pass bytes;
-    bool farewell = false;   // nothing comes behind it
+    bool farewell = false;  // nothing comes behind it
   };
   struct Served {
     std::uint64_t id = 0;
@@ -125,11 +126,11 @@ class Session : public std::enable_shared_from_this<Session> {
   Gate send_bytes_;
   Gate requests_;
   Gate request_bytes_;
-  const core::Mailbox<Outgoing> outbox_;           // bounded by send_bytes_
+  const core::Mailbox<Outgoing> outbox_;  // bounded by send_bytes_
   const core::Mailbox<Result<Hello>> greeting_;
   const core::Mailbox<char> silence_stop_;
   const core::Mailbox<core::Failure> ended_;
-  std::atomic<std::int64_t> heard_ns_;             // boot time of the last frame received
+  std::atomic<std::int64_t> heard_ns_;  // boot time of the last frame received
 
   mutable std::mutex mutex_;  // guards all below
   bool closed_ = false;

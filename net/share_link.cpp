@@ -20,10 +20,12 @@ using core::Result;
 constexpr std::byte kLinkVersion{1};
 constexpr std::size_t kDeadlineBytes = 8;
 constexpr WordKind kLink{"a link", kShareLinkPrefix,
-                         1 + core::PoolId::kSize + core::ShareId::kSize + core::ShareSecret::kSize + kDeadlineBytes + 1 +
-                             kShareHoldersMax * (core::NodeId::kSize + 1 + kAddressBytesMax)};
+                         1 + core::PoolId::kSize + core::ShareId::kSize + core::ShareSecret::kSize + kDeadlineBytes +
+                             1 + kShareHoldersMax*(core::NodeId::kSize + 1 + kAddressBytesMax)};
 
-void append(Bytes& out, ByteView bytes) { out.insert(out.end(), bytes.begin(), bytes.end()); }
+void append(Bytes& out, ByteView bytes) {
+  out.insert(out.end(), bytes.begin(), bytes.end());
+}
 
 Result<> check(const ShareLink& link) {
   if (link.holders.empty() || link.holders.size() > kShareHoldersMax) {

@@ -17,8 +17,8 @@ struct ShareLink {
   core::PoolId pool;
   core::ShareId share;
   core::ShareSecret secret;
-  core::Deadline deadline;       // for people: the nodes have their own word for it
-  std::vector<Member> holders;   // 1 to kShareHoldersMax, each with an address
+  core::Deadline deadline;      // for people: the nodes have their own word for it
+  std::vector<Member> holders;  // 1 to kShareHoldersMax, each with an address
 };
 constexpr std::size_t kShareHoldersMax = 3;
 constexpr std::string_view kShareLinkPrefix = "eph://";

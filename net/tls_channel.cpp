@@ -2,6 +2,7 @@
 #include "net/tls_channel.hpp"
 
 #include <array>
+
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/read.hpp>
@@ -53,7 +54,8 @@ awaitable<Result<>> send_frame(std::shared_ptr<TlsConnection> connection, Frame 
 }
 
 awaitable<Result<>> read_exactly(std::shared_ptr<TlsConnection> connection, core::MutableByteView out) {
-  const auto [error, read] = co_await asio::async_read(connection->stream, asio::buffer(out.data(), out.size()), kAsTuple);
+  const auto [error, read] =
+      co_await asio::async_read(connection->stream, asio::buffer(out.data(), out.size()), kAsTuple);
   if (error || connection->closed) {
     auto failure = broken(*connection, error);
     connection->shut();

@@ -4,12 +4,13 @@
 #pragma once
 
 #include <atomic>
+#include <memory>
+#include <string>
+
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/ssl/stream.hpp>
-#include <memory>
-#include <string>
 
 #include "net/transport.hpp"
 

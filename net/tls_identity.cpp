@@ -49,7 +49,8 @@ CertificateHandle make_certificate(EVP_PKEY* key) {
 int verify_certificate(X509_STORE_CTX* store, void*) {
   X509* const certificate = X509_STORE_CTX_get0_cert(store);
   EVP_PKEY* const key = certificate == nullptr ? nullptr : X509_get0_pubkey(certificate);
-  const bool good = key != nullptr && EVP_PKEY_get_base_id(key) == EVP_PKEY_ED25519 && X509_verify(certificate, key) == 1;
+  const bool good =
+      key != nullptr && EVP_PKEY_get_base_id(key) == EVP_PKEY_ED25519 && X509_verify(certificate, key) == 1;
   X509_STORE_CTX_set_error(store, good ? X509_V_OK : X509_V_ERR_CERT_REJECTED);
   return good ? 1 : 0;
 }
@@ -62,10 +63,10 @@ std::shared_ptr<boost::asio::ssl::context> make_tls_context(const core::SigningS
   const KeyHandle key = make_key(node_seed);
   const CertificateHandle certificate = make_certificate(key.get());
   const bool configured =
-      SSL_CTX_set_min_proto_version(ssl, TLS1_3_VERSION) == 1 && SSL_CTX_set_max_proto_version(ssl, TLS1_3_VERSION) == 1 &&
-      SSL_CTX_set1_sigalgs_list(ssl, "ed25519") == 1 && SSL_CTX_set1_groups_list(ssl, "X25519") == 1 &&
-      SSL_CTX_use_certificate(ssl, certificate.get()) == 1 && SSL_CTX_use_PrivateKey(ssl, key.get()) == 1 &&
-      SSL_CTX_set_num_tickets(ssl, 0) == 1;
+      SSL_CTX_set_min_proto_version(ssl, TLS1_3_VERSION) == 1 &&
+      SSL_CTX_set_max_proto_version(ssl, TLS1_3_VERSION) == 1 && SSL_CTX_set1_sigalgs_list(ssl, "ed25519") == 1 &&
+      SSL_CTX_set1_groups_list(ssl, "X25519") == 1 && SSL_CTX_use_certificate(ssl, certificate.get()) == 1 &&
+      SSL_CTX_use_PrivateKey(ssl, key.get()) == 1 && SSL_CTX_set_num_tickets(ssl, 0) == 1;
   EPHFS_CHECK(configured, "OpenSSL speaks TLS 1.3 with Ed25519 and X25519");
   SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_options(ssl, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a node shows who it is in TLS: a self-signed Ed25519 certificate, made in memory from the node's seed. Nothing in it
-// counts but the key, which TLS proves possession of.
+// How a node shows who it is in TLS: a self-signed Ed25519 certificate, made in memory from the node's seed. Nothing in
+// it counts but the key, which TLS proves possession of.
 #pragma once
 
-#include <openssl/ssl.h>
+#include <memory>
 
 #include <boost/asio/ssl/context.hpp>
-#include <memory>
+#include <openssl/ssl.h>
 
 #include "core/result.hpp"
 #include "core/signing.hpp"

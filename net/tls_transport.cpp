@@ -2,12 +2,13 @@
 #include "net/tls_transport.hpp"
 
 #include <atomic>
+#include <list>
+#include <mutex>
+
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/bind_executor.hpp>
 #include <boost/asio/connect.hpp>
 #include <boost/asio/strand.hpp>
-#include <list>
-#include <mutex>
 
 #include "core/config.hpp"
 #include "net/tls_channel.hpp"
@@ -134,13 +135,13 @@ class Acceptor : public std::enable_shared_from_this<Acceptor> {
 
   const std::shared_ptr<Shared> shared_;
   const asio::any_io_executor strand_;
-  tcp::acceptor acceptor_;                // on the strand
-  std::shared_ptr<core::Timer> retry_;    // on the strand
+  tcp::acceptor acceptor_;              // on the strand
+  std::shared_ptr<core::Timer> retry_;  // on the strand
   std::atomic<bool> closed_{false};
   std::atomic<std::size_t> ready_count_{0};
   const core::Mailbox<Result<std::unique_ptr<Channel>>> ready_;
   std::mutex mutex_;
-  std::list<Connection> half_open_;       // guarded by mutex_; oldest first
+  std::list<Connection> half_open_;  // guarded by mutex_; oldest first
 };
 
 class TlsListener final : public Listener {
@@ -219,8 +220,7 @@ awaitable<Result<std::unique_ptr<Channel>>> connect_on_strand(std::shared_ptr<Sh
   auto channel = make_tls_channel(connection);
   if (channel && (*channel)->peer_id() != expected) {
     (*channel)->close();
-    co_return fail(Error::not_permitted,
-                   where + " is node " + (*channel)->peer_id().hex() + ", not " + expected.hex());
+    co_return fail(Error::not_permitted, where + " is node " + (*channel)->peer_id().hex() + ", not " + expected.hex());
   }
   co_return channel;
 }
@@ -235,7 +235,8 @@ class TlsTransport final : public Transport {
     until = std::min(until, shared->clock.boot_now() + kHandshakeMax);
     EPHFS_CO_TRY(auto where, core::parse_address(address));
     EPHFS_CO_TRY(auto endpoints, co_await resolve(shared, std::move(where), until));
-    auto connection = std::make_shared<TlsConnection>(tcp::socket(asio::make_strand(shared->executor)), shared->context);
+    auto connection =
+        std::make_shared<TlsConnection>(tcp::socket(asio::make_strand(shared->executor)), shared->context);
     connection->peer_address = std::move(address);
     auto connecting = connect_on_strand(shared, connection, std::move(endpoints), expected, until);
     co_return co_await asio::co_spawn(connection->strand, std::move(connecting), asio::use_awaitable);

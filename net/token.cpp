@@ -14,15 +14,18 @@ using core::fail;
 using core::Result;
 
 constexpr std::byte kTokenVersion{1};
-constexpr WordKind kInvitation{"an invitation", kTokenPrefix,
-                               1 + core::PoolId::kSize + core::NodeId::kSize + kJoinSecretBytes + 1 +
-                                   kTokenAddressesMax * (1 + kAddressBytesMax)};
+constexpr WordKind kInvitation{
+    "an invitation", kTokenPrefix,
+    1 + core::PoolId::kSize + core::NodeId::kSize + kJoinSecretBytes + 1 + kTokenAddressesMax*(1 + kAddressBytesMax)};
 
-void append(Bytes& out, ByteView bytes) { out.insert(out.end(), bytes.begin(), bytes.end()); }
+void append(Bytes& out, ByteView bytes) {
+  out.insert(out.end(), bytes.begin(), bytes.end());
+}
 
 Result<> check_addresses(const std::vector<std::string>& addresses) {
   if (addresses.empty()) return fail(Error::invalid_argument, "an invitation without an address");
-  if (addresses.size() > kTokenAddressesMax) return fail(Error::invalid_argument, "an invitation with too many addresses");
+  if (addresses.size() > kTokenAddressesMax)
+    return fail(Error::invalid_argument, "an invitation with too many addresses");
   for (const auto& address : addresses) {
     if (address.size() > kAddressBytesMax) return fail(Error::invalid_argument, "an address that is too long");
     EPHFS_TRY_VOID(core::parse_address(address));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Transport seam: authenticated, ordered channels of frames between nodes. TlsTransport is the real one; tests/support
-// has one in memory with delays, losses and partitions on the virtual clock. What is above (session.hpp: requests,
-// deadlines, cancelling) is the same code on both.
+// The Transport seam: authenticated, ordered channels of frames between nodes. TlsTransport is the real one;
+// tests/support has one in memory with delays, losses and partitions on the virtual clock. What is above (session.hpp:
+// requests, deadlines, cancelling) is the same code on both.
 #pragma once
 
 #include <functional>
@@ -22,8 +22,8 @@ using core::Result;
 
 /// One message: a protobuf header, and payload bytes behind it that are never copied into or out of it.
 struct Frame {
-  core::Bytes header;           // at most kHeaderBytesMax
-  core::SharedBytes payload;    // at most kPayloadBytesMax
+  core::Bytes header;         // at most kHeaderBytesMax
+  core::SharedBytes payload;  // at most kPayloadBytesMax
 };
 constexpr std::size_t kHeaderBytesMax = 64U << 10U;
 constexpr std::size_t kPayloadBytesMax = 8U << 20U;

@@ -127,10 +127,10 @@ core::Bytes pack_failure(const Failure& failure) {
 Failure unpack_failure(core::ByteView body) {
   const auto proto = parse<pb::Failure>(body, "a failure");
   if (!proto) return proto.error();
-  const auto row =
-      std::find_if(kCodeNames.begin(), kCodeNames.end(), [&](auto& r) { return r.name == proto->code(); });
+  const auto row = std::find_if(kCodeNames.begin(), kCodeNames.end(), [&](auto& r) { return r.name == proto->code(); });
   std::string detail = proto->detail().substr(0, kFailureDetailBytesMax);
-  std::replace_if(detail.begin(), detail.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+  std::replace_if(
+      detail.begin(), detail.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
   return fail(row == kCodeNames.end() ? Error::protocol : row->code, std::move(detail));
 }
 
@@ -332,7 +332,9 @@ Result<Proof> unpack_proof(const Message& message, const Challenge& challenge) {
   return proof;
 }
 
-Message pack_status_request() { return {MessageKind::status, {}, {}}; }
+Message pack_status_request() {
+  return {MessageKind::status, {}, {}};
+}
 
 Message pack_status(const NodeStatus& status) {
   pb::StatusReply proto;
@@ -444,6 +446,8 @@ Message pack_members(const std::vector<Member>& members) {
   return {MessageKind::members, {}, pack_member_list(members)};
 }
 
-Result<std::vector<Member>> unpack_members(const Message& message) { return unpack_member_list(message.payload); }
+Result<std::vector<Member>> unpack_members(const Message& message) {
+  return unpack_member_list(message.payload);
+}
 
 }  // namespace ephfs::net

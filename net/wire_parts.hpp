@@ -30,7 +30,9 @@ Result<Proto> parse(core::ByteView bytes, std::string_view what, std::size_t lim
   return message;
 }
 
-inline core::Failure malformed(std::string_view what) { return core::fail(core::Error::protocol, std::string(what) + " out of bounds"); }
+inline core::Failure malformed(std::string_view what) {
+  return core::fail(core::Error::protocol, std::string(what) + " out of bounds");
+}
 
 template <class Id>
 Result<Id> parse_id(const std::string& bytes, std::string_view what) {
@@ -39,7 +41,9 @@ Result<Id> parse_id(const std::string& bytes, std::string_view what) {
   return *id;
 }
 
-inline std::string text_of(core::ByteView bytes) { return std::string(core::as_text(bytes)); }
+inline std::string text_of(core::ByteView bytes) {
+  return std::string(core::as_text(bytes));
+}
 
 inline Result<core::Envelope> parse_envelope(const std::string& bytes) {
   auto envelope = core::Envelope::parse(core::as_bytes(bytes));

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "net/word.hpp"
 
-#include <sodium.h>
-
 #include <algorithm>
+
+#include <sodium.h>
 
 #include "core/secret.hpp"
 #include "core/signing.hpp"
@@ -54,8 +54,8 @@ Result<Bytes> decode_word(const WordKind& kind, std::string_view text) {
   std::size_t size = 0;
   const char* end = nullptr;
   if (!is_base64url(text) ||
-      sodium_base642bin(core::as_u8(core::MutableByteView(bytes)), bytes.size(), text.data(), text.size(), nullptr, &size,
-                        &end, kBase64) != 0 ||
+      sodium_base642bin(core::as_u8(core::MutableByteView(bytes)), bytes.size(), text.data(), text.size(), nullptr,
+                        &size, &end, kBase64) != 0 ||
       end != text.data() + text.size()) {
     return fail(Error::invalid_argument, noun + " with a character that has no place in one, or too long");
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A word that a person carries from one machine to another: a prefix, then base64url (RFC 4648 section 5, no padding) of
-// some content and the first 4 bytes of its SHA-256, which find slips of the pen. Invitations and links are such words.
+// A word that a person carries from one machine to another: a prefix, then base64url (RFC 4648 section 5, no padding)
+// of some content and the first 4 bytes of its SHA-256, which find slips of the pen. Invitations and links are such
+// words.
 #pragma once
 
 #include <optional>
@@ -20,8 +21,8 @@ struct WordKind {
 };
 
 [[nodiscard]] std::string encode_word(const WordKind& kind, core::ByteView content);
-/// The content, of at least one byte; blanks around the word are left out. invalid_argument with what is wrong, never with
-/// the text.
+/// The content, of at least one byte; blanks around the word are left out. invalid_argument with what is wrong, never
+/// with the text.
 [[nodiscard]] core::Result<core::Bytes> decode_word(const WordKind& kind, std::string_view text);
 
 /// Takes fields off the front of a word's content.

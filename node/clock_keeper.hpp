@@ -21,8 +21,8 @@ class ClockKeeper {
   using KernelTime = std::function<std::optional<core::Instant>()>;
 
   /// All of it is used until stop() has been awaited.
-  ClockKeeper(core::GuardedClock& clock, const net::PeerDirectory& peers,
-              core::asio::any_io_executor executor, KernelTime kernel);
+  ClockKeeper(core::GuardedClock& clock, const net::PeerDirectory& peers, core::asio::any_io_executor executor,
+              KernelTime kernel);
   ClockKeeper(const ClockKeeper&) = delete;
   ClockKeeper& operator=(const ClockKeeper&) = delete;
 

@@ -2,10 +2,7 @@
 // The only file that sees Boost.Beast.
 #include "node/control_server.hpp"
 
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
+#include <list>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
@@ -15,7 +12,10 @@
 #include <boost/beast/core/basic_stream.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
-#include <list>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "core/log.hpp"
 
@@ -36,7 +36,9 @@ constexpr std::chrono::seconds kHeartbeat{15};
 constexpr const char* kEventsTarget = "/events";
 constexpr std::size_t kAnswerBytesMax = 64U << 20U;
 
-bool fits_socket(const std::filesystem::path& path) { return path.native().size() < sizeof(sockaddr_un::sun_path); }
+bool fits_socket(const std::filesystem::path& path) {
+  return path.native().size() < sizeof(sockaddr_un::sun_path);
+}
 
 core::Failure failure_of(const error_code& error, const std::filesystem::path& path) {
   if (error == beast::error::timeout) return fail(Error::timed_out, path.string());
@@ -162,7 +164,8 @@ awaitable<void> ControlServer::State::serve(std::list<Stream>::iterator connecti
   connections.erase(connection);
 }
 
-/// Writes events as they come, until the listener is gone or the server stops. A slow listener loses events, and is told.
+/// Writes events as they come, until the listener is gone or the server stops. A slow listener loses events, and is
+/// told.
 awaitable<void> ControlServer::State::stream_events(Stream& connection) {
   auto timer = std::make_shared<asio::steady_timer>(executor);
   std::function<void()> wake = [timer, on = executor] { asio::post(on, [timer] { timer->cancel(); }); };

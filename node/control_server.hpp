@@ -2,8 +2,8 @@
 // The control API: HTTP/1.1 on a Unix socket that only its owner may connect to. It answers requests from a table of
 // handlers; whoever owns the thing a target shows writes the handler. GET shows, POST does. Bounded: 16 connections,
 // 64 KiB a request, 5 s of silence. A target that no handler has is 404, a method that it does not take 405. With an
-// EventHub, GET /events is a stream: one JSON object a line until either end closes, and an empty line after 15 s without
-// an event.
+// EventHub, GET /events is a stream: one JSON object a line until either end closes, and an empty line after 15 s
+// without an event.
 #pragma once
 
 #include <filesystem>
@@ -66,8 +66,8 @@ class ControlServer {
   std::unique_ptr<State> state_;
 };
 
-/// Asks a control server once and returns the body of its answer. Blocks at most 5 s. unreachable when nobody listens on
-/// `path`, not_found for an unknown target, io with the body's first line for any other status, timed_out.
+/// Asks a control server once and returns the body of its answer. Blocks at most 5 s. unreachable when nobody listens
+/// on `path`, not_found for an unknown target, io with the body's first line for any other status, timed_out.
 [[nodiscard]] Result<std::string> control_get(const std::filesystem::path& path, const std::string& target);
 /// The same with POST; blocks as long as `patience` at most.
 [[nodiscard]] Result<std::string> control_post(const std::filesystem::path& path, const std::string& target,

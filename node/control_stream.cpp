@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "node/control_stream.hpp"
 
+#include <algorithm>
+#include <array>
+
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-
-#include <algorithm>
-#include <array>
 
 namespace ephfs::node {
 namespace {

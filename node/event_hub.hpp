@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where events come from and go to: each is one line of JSON, given to everybody who listens then. A listener holds at
-// most kEventsHeldMax lines that it has not taken; past that the oldest are dropped, and it is told how many. Nothing is
-// kept for those who listen later. Thread-safe.
+// most kEventsHeldMax lines that it has not taken; past that the oldest are dropped, and it is told how many. Nothing
+// is kept for those who listen later. Thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -31,8 +31,8 @@ class EventHub {
     std::uint64_t lost_ = 0;
   };
 
-  /// Null when there are kEventListenersMax. `wake` is called after an event came, from whatever thread publishes it; it
-  /// returns at once and calls nothing of the hub.
+  /// Null when there are kEventListenersMax. `wake` is called after an event came, from whatever thread publishes it;
+  /// it returns at once and calls nothing of the hub.
   [[nodiscard]] std::shared_ptr<Listener> listen(std::function<void()> wake);
   /// `line` is without its end.
   void publish(const std::string& line);

@@ -70,7 +70,8 @@ std::optional<std::uint64_t> number_of(std::string_view name) {
 
 files::path FileReceiptStore::path_of(std::uint64_t segment) const {
   std::array<std::byte, sizeof segment> digits{};
-  for (std::size_t i = 0; i < digits.size(); ++i) digits[digits.size() - 1 - i] = static_cast<std::byte>(segment >> (8 * i));
+  for (std::size_t i = 0; i < digits.size(); ++i)
+    digits[digits.size() - 1 - i] = static_cast<std::byte>(segment >> (8 * i));
   return directory_ / (core::to_hex(digits) + std::string(kSuffix));
 }
 
@@ -117,7 +118,8 @@ Result<> FileReceiptStore::load(std::uint64_t number, bool is_last) {
   while (segment.bytes < file.size()) {
     const auto record = record_at(file, segment.bytes);
     const auto envelope = record ? core::Envelope::parse(*record) : Result<core::Envelope>(fail(Error::damaged));
-    // What this node signed and wrote itself is not verified again for each start: the owner does, who does not trust it.
+    // What this node signed and wrote itself is not verified again for each start: the owner does, who does not trust
+    // it.
     const auto receipt = envelope ? core::read_receipt(*envelope) : Result<core::Receipt>(fail(Error::damaged));
     if (!receipt) break;
     if (segment.receipts++ == 0) segment.first = receipt->at;
@@ -163,8 +165,8 @@ Result<> FileReceiptStore::append_some(const KeptReceipt* receipts, std::size_t 
   for (std::size_t i = 0; i < count; ++i) {
     const auto envelope = receipts[i].envelope.serialize();
     const std::uint64_t at = segment.bytes + run.size() + sizeof(std::uint32_t);
-    places.emplace_back(receipts[i].receipt.shard, Place{number, static_cast<std::uint32_t>(at),
-                                                         static_cast<std::uint32_t>(envelope.size())});
+    places.emplace_back(receipts[i].receipt.shard,
+                        Place{number, static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(envelope.size())});
     encode_record(run, envelope);
   }
   // Whatever a failure leaves behind the last whole receipt is written over by the next run, or cut by the next start.

@@ -3,8 +3,8 @@
 // A file that is full, or whose first receipt is a day old, is followed by the next; whole files are dropped, oldest
 // first, when all in them are too old or there are too many.
 //
-// Memory: about 60 bytes a receipt, for finding it. Threads: one mutex, held over reading and writing; callers are on the
-// disk executor.
+// Memory: about 60 bytes a receipt, for finding it. Threads: one mutex, held over reading and writing; callers are on
+// the disk executor.
 #pragma once
 
 #include <filesystem>
@@ -20,17 +20,17 @@
 namespace ephfs::node {
 
 struct ReceiptLimits {
-  core::Milliseconds kept = std::chrono::hours(30 * 24);       // after the deletion
-  core::Milliseconds segment_span = std::chrono::hours(24);    // from a file's first receipt to its last
+  core::Milliseconds kept = std::chrono::hours(30 * 24);     // after the deletion
+  core::Milliseconds segment_span = std::chrono::hours(24);  // from a file's first receipt to its last
   std::uint64_t segment_receipts = 8192;
-  std::uint64_t receipts = std::uint64_t{1} << 19U;            // in all; older files go before more is kept
+  std::uint64_t receipts = std::uint64_t{1} << 19U;  // in all; older files go before more is kept
 };
 
 class FileReceiptStore final : public ReceiptStore {
  public:
   /// Opens the store in `directory`, or makes it there, and drops what is too old at `now`. A file that ends in half a
-  /// receipt, as a crash leaves it, is cut behind its last whole one; a file damaged elsewhere is used up to the damage,
-  /// with a line in the log. version, naming the file, for one of a later ephfs.
+  /// receipt, as a crash leaves it, is cut behind its last whole one; a file damaged elsewhere is used up to the
+  /// damage, with a line in the log. version, naming the file, for one of a later ephfs.
   [[nodiscard]] static Result<std::unique_ptr<FileReceiptStore>> open(const std::filesystem::path& directory,
                                                                       core::Instant now, ReceiptLimits limits = {});
   FileReceiptStore(const FileReceiptStore&) = delete;
@@ -44,14 +44,14 @@ class FileReceiptStore final : public ReceiptStore {
  private:
   struct Segment {
     core::FileDescriptor file;
-    std::uint64_t bytes = 0;      // up to the end of the last whole receipt
+    std::uint64_t bytes = 0;  // up to the end of the last whole receipt
     std::uint64_t receipts = 0;
-    core::Instant first, last;    // of the receipts in it
+    core::Instant first, last;  // of the receipts in it
   };
   struct Place {
     std::uint64_t segment = 0;
     std::uint32_t offset = 0;
-    std::uint32_t length = 0;     // of the envelope
+    std::uint32_t length = 0;  // of the envelope
   };
 
   FileReceiptStore(std::filesystem::path directory, ReceiptLimits limits)

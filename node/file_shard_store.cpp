@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "node/file_shard_store.hpp"
 
+#include <algorithm>
+
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <algorithm>
 
 #include "core/log.hpp"
 #include "node/lease_file.hpp"
@@ -58,7 +58,9 @@ std::optional<core::ShardId> shard_of_name(std::string_view name, std::string_vi
   return core::ShardId::from_hex(name.substr(0, name.size() - suffix.size()));
 }
 
-std::string named(const core::ShardId& shard) { return "shard " + shard.hex(); }
+std::string named(const core::ShardId& shard) {
+  return "shard " + shard.hex();
+}
 
 Result<> make_directory(const files::path& path) {
   if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return fail_errno("mkdir " + path.string());
@@ -106,7 +108,10 @@ class FileShardStore::Claim {
 };
 
 FileShardStore::FileShardStore(files::path root, std::uint64_t capacity, core::FileDescriptor lock)
-    : root_(std::move(root)), capacity_(capacity), lock_(std::move(lock)), trees_(kTreeCacheBytes),
+    : root_(std::move(root)),
+      capacity_(capacity),
+      lock_(std::move(lock)),
+      trees_(kTreeCacheBytes),
       read_buffers_(net::kShardBytesMax, kReadBuffersKept) {}
 
 FileShardStore::Paths FileShardStore::paths_of(const core::ShardId& shard) const {

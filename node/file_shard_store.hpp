@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Shards as files: DIR/shards/ab/HEX.shard with HEX.lease beside it (docs/formats.md, "Shard and lease files").
 //
-// Invariants. A file under a whole name is whole: both are written under temporary names, synced, then renamed, the shard
-// first. A shard counts as held only when both names are there, so the lease's rename is the moment a put happens and
-// the shard's unlink the moment a removal does; a lease without its shard is the trace of a removal. Nothing
-// is read without being checked against the leaf hashes, and those against the shard's name.
+// Invariants. A file under a whole name is whole: both are written under temporary names, synced, then renamed, the
+// shard first. A shard counts as held only when both names are there, so the lease's rename is the moment a put happens
+// and the shard's unlink the moment a removal does; a lease without its shard is the trace of a removal. Nothing is
+// read without being checked against the leaf hashes, and those against the shard's name.
 //
-// Threads. `mutex_` guards the index and the accounts and is never held over a system call; changes of one shard exclude
-// one another by a claim on its name, so different shards are written at once.
+// Threads. `mutex_` guards the index and the accounts and is never held over a system call; changes of one shard
+// exclude one another by a claim on its name, so different shards are written at once.
 #pragma once
 
 #include <bitset>
@@ -60,8 +60,7 @@ class FileShardStore final : public ShardStore {
   [[nodiscard]] Result<> scan_directory(const std::filesystem::path& directory, core::Instant now);
   [[nodiscard]] Result<> adopt(const core::ShardId& shard, bool is_there, core::Instant now);
   [[nodiscard]] Result<> ensure_directory(const core::ShardId& shard);
-  [[nodiscard]] Result<> write_new(const HeldLease& lease, const net::ShardSource& shard,
-                                   const core::MerkleTree& tree);
+  [[nodiscard]] Result<> write_new(const HeldLease& lease, const net::ShardSource& shard, const core::MerkleTree& tree);
   [[nodiscard]] Result<std::shared_ptr<const core::MerkleTree>> load_tree(const core::ShardId& shard) const;
   void index_locked(const HeldLease& lease);
   void drop_locked(const core::ShardId& shard);
@@ -87,11 +86,10 @@ class FileShardStore final : public ShardStore {
 };
 
 /// Opens the store in `directory`, or makes it there. Before it returns, what a crash left unfinished is cleaned up and
-/// every shard whose deadline has passed at `now` is deleted, with its trace left; a shard whose lease file is damaged can neither be served
-/// nor extended and is deleted, with one line in the log. busy when another process has it open; version, naming the
-/// file, for a store of a later ephfs.
+/// every shard whose deadline has passed at `now` is deleted, with its trace left; a shard whose lease file is damaged
+/// can neither be served nor extended and is deleted, with one line in the log. busy when another process has it open;
+/// version, naming the file, for a store of a later ephfs.
 [[nodiscard]] Result<std::unique_ptr<FileShardStore>> open_file_shard_store(const std::filesystem::path& directory,
-                                                                            std::uint64_t capacity,
-                                                                            core::Instant now);
+                                                                            std::uint64_t capacity, core::Instant now);
 
 }  // namespace ephfs::node

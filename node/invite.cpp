@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "node/invite.hpp"
 
+#include <algorithm>
+#include <cstring>
+
+#include <boost/asio/ip/address.hpp>
 #include <ifaddrs.h>
 #include <net/if.h>
-
-#include <algorithm>
-#include <boost/asio/ip/address.hpp>
-#include <cstring>
 
 #include "core/config.hpp"
 #include "net/peer_server.hpp"
@@ -56,8 +56,8 @@ awaitable<Result<core::PoolId>> join(std::filesystem::path directory, std::strin
       co_return last;
     }
     std::vector<net::Member> members = std::move(reply->members);
-    const bool has_inviter = std::ranges::any_of(
-        members, [&](const net::Member& member) { return member.id == invitation.inviter; });
+    const bool has_inviter =
+        std::ranges::any_of(members, [&](const net::Member& member) { return member.id == invitation.inviter; });
     if (!has_inviter) members.push_back({invitation.inviter, address});
     EPHFS_CO_TRY_VOID(adopt_pool(directory, reply->pool, self, members));
     co_return reply->pool;

@@ -19,9 +19,8 @@ using core::awaitable;
 /// this machine, with the address it listens on, or none for what the directory says. `transport` shows this machine's
 /// key. not_permitted for an invitation that is unknown, used up or expired; exists when `directory` belongs to another
 /// pool; unreachable when no address answers.
-[[nodiscard]] awaitable<Result<core::PoolId>> join(std::filesystem::path directory, std::string token,
-                                                   net::Member self, net::Transport& transport, core::Clock& clock,
-                                                   core::Boottime until);
+[[nodiscard]] awaitable<Result<core::PoolId>> join(std::filesystem::path directory, std::string token, net::Member self,
+                                                   net::Transport& transport, core::Clock& clock, core::Boottime until);
 
 /// Where a machine is reached that listens on `address`: the same, or its own network address where that is a wildcard
 /// (0.0.0.0, [::]).

@@ -12,7 +12,9 @@ constexpr std::uint32_t kVersion = 1;
 constexpr std::size_t kFixedBytes = 144;
 constexpr std::size_t kChecksumBytes = 32;
 
-void append(core::Bytes& out, core::ByteView bytes) { out.insert(out.end(), bytes.begin(), bytes.end()); }
+void append(core::Bytes& out, core::ByteView bytes) {
+  out.insert(out.end(), bytes.begin(), bytes.end());
+}
 
 template <class Integer>
 void append_integer(core::Bytes& out, Integer value) {

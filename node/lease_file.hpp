@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The bytes of a lease file: what lies beside each shard (docs/formats.md, "Shard and lease files"). The head holds the
-// lease and what the owner signed, under a checksum; the shard's leaf hashes follow it, and need none, because their root
-// is the shard's name. A scan of a million shards therefore reads heads only.
+// lease and what the owner signed, under a checksum; the shard's leaf hashes follow it, and need none, because their
+// root is the shard's name. A scan of a million shards therefore reads heads only.
 #pragma once
 
 #include <cstdint>
@@ -28,8 +28,8 @@ struct LeaseHead {
 [[nodiscard]] core::Bytes encode_lease_head(const HeldLease& held);
 [[nodiscard]] core::Bytes encode_lease_file(const HeldLease& held, const std::vector<core::Hash>& leaves);
 
-/// Reads the head from the first bytes of a file that is `file_bytes` long. damaged for anything that is not exactly one
-/// lease file's beginning, or a file of another length than its head says; version for another version.
+/// Reads the head from the first bytes of a file that is `file_bytes` long. damaged for anything that is not exactly
+/// one lease file's beginning, or a file of another length than its head says; version for another version.
 [[nodiscard]] Result<LeaseHead> parse_lease_head(core::ByteView prefix, std::uint64_t file_bytes);
 
 /// The leaf hashes of a whole lease file, not checked against the shard's name.

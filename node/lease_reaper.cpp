@@ -18,11 +18,7 @@ constexpr std::int64_t kAwake = std::numeric_limits<std::int64_t>::min();
 
 LeaseReaper::LeaseReaper(LocalPeer& peer, core::Clock& clock, core::asio::any_io_executor executor,
                          core::asio::any_io_executor disk)
-    : peer_(peer),
-      clock_(clock),
-      executor_(std::move(executor)),
-      disk_(std::move(disk)),
-      asleep_until_(kAwake) {
+    : peer_(peer), clock_(clock), executor_(std::move(executor)), disk_(std::move(disk)), asleep_until_(kAwake) {
   peer_.on_deadline([this](core::Deadline deadline) { wake_for(deadline); });
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Deletes every shard at its deadline, with or without its owner. It sleeps until the next deadline, is woken early by a
-// lease that ends before that, and otherwise does nothing. Deadlines are compared with confirmed time. Naps are bounded,
-// and look_again() ends one when the clock is set. Between batches other disk work gets its turn. When nothing is left to
-// delete it settles what was deleted, by itself or at the owner's order: signs receipts, many at once.
+// Deletes every shard at its deadline, with or without its owner. It sleeps until the next deadline, is woken early by
+// a lease that ends before that, and otherwise does nothing. Deadlines are compared with confirmed time. Naps are
+// bounded, and look_again() ends one when the clock is set. Between batches other disk work gets its turn. When nothing
+// is left to delete it settles what was deleted, by itself or at the owner's order: signs receipts, many at once.
 #pragma once
 
 #include "node/local_peer.hpp"

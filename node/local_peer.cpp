@@ -76,7 +76,9 @@ core::Envelope LocalPeer::receipt(core::ReceiptKind kind, const core::Lease& lea
   return core::sign_receipt(receipt, signer_);
 }
 
-core::Failure LocalPeer::refuse(std::string why) const { return fail(Error::not_permitted, std::move(why)); }
+core::Failure LocalPeer::refuse(std::string why) const {
+  return fail(Error::not_permitted, std::move(why));
+}
 
 template <class T>
 Result<T> LocalPeer::counted(Result<T> result, std::atomic<std::uint64_t>& counter) const {
@@ -422,9 +424,18 @@ Result<> LocalPeer::settle(const std::vector<HeldLease>& traces) {
 
 PeerCounters LocalPeer::counters() const {
   const AtomicCounters& now = counters_;
-  return {.stored = now.stored, .fetched = now.fetched, .renewed = now.renewed, .removed = now.removed,
-          .expired = now.expired, .proven = now.proven, .asked = now.asked, .refused = now.refused, .damaged = now.damaged,
-          .bytes_in = now.bytes_in, .bytes_out = now.bytes_out, .shares_taken = now.shares_taken};
+  return {.stored = now.stored,
+          .fetched = now.fetched,
+          .renewed = now.renewed,
+          .removed = now.removed,
+          .expired = now.expired,
+          .proven = now.proven,
+          .asked = now.asked,
+          .refused = now.refused,
+          .damaged = now.damaged,
+          .bytes_in = now.bytes_in,
+          .bytes_out = now.bytes_out,
+          .shares_taken = now.shares_taken};
 }
 
 awaitable<void> LocalPeer::stop() {

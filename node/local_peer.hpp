@@ -2,13 +2,15 @@
 // What a node does with the shards it keeps: the Peer over a ShardStore. It checks who signed what, for which node and
 // until when, and signs receipts; the store below knows nothing of either.
 //
-// Invariants. No byte of a shard is given out at or after its lease's deadline. Only the owner that a shard is held under
-// extends or ends its lease, and only before the deadline. A receipt is signed after its effect is on stable storage.
-// Every shard that goes leaves a receipt ("deleted"): its trace in the store goes only after the receipt is kept.
+// Invariants. No byte of a shard is given out at or after its lease's deadline. Only the owner that a shard is held
+// under extends or ends its lease, and only before the deadline. A receipt is signed after its effect is on stable
+// storage. Every shard that goes leaves a receipt ("deleted"): its trace in the store goes only after the receipt is
+// kept.
 //
-// Threads. Any thread may call. The disk and the hashing run on the `disk` executor given (a pool of one or more threads,
-// or in a simulation the one loop there is); the caller resumes on its own executor, by its limits even when the disk
-// hangs. What looks first and then acts does so under the shard's own mutex, which is never held over a co_await.
+// Threads. Any thread may call. The disk and the hashing run on the `disk` executor given (a pool of one or more
+// threads, or in a simulation the one loop there is); the caller resumes on its own executor, by its limits even when
+// the disk hangs. What looks first and then acts does so under the shard's own mutex, which is never held over a
+// co_await.
 #pragma once
 
 #include <array>
@@ -32,11 +34,11 @@ struct PeerCounters {
   std::uint64_t fetched = 0;
   std::uint64_t renewed = 0;
   std::uint64_t removed = 0;
-  std::uint64_t expired = 0;   // deleted at their deadline
+  std::uint64_t expired = 0;  // deleted at their deadline
   std::uint64_t proven = 0;
-  std::uint64_t asked = 0;     // questions of owners about their shards
-  std::uint64_t refused = 0;   // calls that were not permitted
-  std::uint64_t damaged = 0;   // reads that failed their check
+  std::uint64_t asked = 0;    // questions of owners about their shards
+  std::uint64_t refused = 0;  // calls that were not permitted
+  std::uint64_t damaged = 0;  // reads that failed their check
   std::uint64_t bytes_in = 0;
   std::uint64_t bytes_out = 0;
   std::uint64_t shares_taken = 0;
@@ -51,17 +53,17 @@ class LocalPeer final : public net::Peer {
   LocalPeer(const LocalPeer&) = delete;
   LocalPeer& operator=(const LocalPeer&) = delete;
 
-  /// Whom to tell of every deadline that enters the store, and of when a removal may be settled (the reaper). Set before
-  /// the first call; called on the disk executor.
+  /// Whom to tell of every deadline that enters the store, and of when a removal may be settled (the reaper). Set
+  /// before the first call; called on the disk executor.
   void on_deadline(std::function<void(core::Deadline)> listener) { deadline_listener_ = std::move(listener); }
 
   [[nodiscard]] core::NodeId id() const override { return id_; }
   [[nodiscard]] bool reachable() const override { return !stopping_; }
   [[nodiscard]] bool is_local() const override { return true; }
 
-  /// Beyond the seam's words: storing a shard that is held already checks the held bytes, and writes them anew when they
-  /// are damaged. The tree and the file of `shard` are believed when the tree's root is the shard's id: only callers in
-  /// this process set them.
+  /// Beyond the seam's words: storing a shard that is held already checks the held bytes, and writes them anew when
+  /// they are damaged. The tree and the file of `shard` are believed when the tree's root is the shard's id: only
+  /// callers in this process set them.
   [[nodiscard]] awaitable<Result<core::Envelope>> store(core::Envelope lease, net::ShardSource shard,
                                                         net::CallLimits limits) override;
   [[nodiscard]] awaitable<Result<net::ShardRange>> fetch(net::FetchRequest request, net::CallLimits limits) override;
@@ -91,8 +93,9 @@ class LocalPeer final : public net::Peer {
   [[nodiscard]] Reaped remove_expired(std::size_t limit);
   /// When there will be something to delete, or to settle.
   [[nodiscard]] core::Deadline next_deadline() const;
-  /// When it is time: signs and keeps a receipt for up to `limit` shards that are gone, then drops their traces, and says
-  /// how many. A crash before the end leaves traces, of which the next start makes receipts. Blocks; for the disk executor.
+  /// When it is time: signs and keeps a receipt for up to `limit` shards that are gone, then drops their traces, and
+  /// says how many. A crash before the end leaves traces, of which the next start makes receipts. Blocks; for the disk
+  /// executor.
   [[nodiscard]] Result<std::size_t> settle_removals(std::size_t limit);
   [[nodiscard]] PeerCounters counters() const;
 
@@ -101,8 +104,8 @@ class LocalPeer final : public net::Peer {
 
  private:
   struct AtomicCounters {
-    std::atomic<std::uint64_t> stored{0}, fetched{0}, renewed{0}, removed{0}, expired{0}, proven{0}, asked{0}, refused{0},
-        damaged{0}, bytes_in{0}, bytes_out{0}, shares_taken{0}, shares_changed{0};
+    std::atomic<std::uint64_t> stored{0}, fetched{0}, renewed{0}, removed{0}, expired{0}, proven{0}, asked{0},
+        refused{0}, damaged{0}, bytes_in{0}, bytes_out{0}, shares_taken{0}, shares_changed{0};
   };
 
   template <class T>
@@ -144,7 +147,8 @@ class LocalPeer final : public net::Peer {
   std::function<void(core::Deadline)> deadline_listener_;
   std::atomic<bool> stopping_{false};
   mutable std::array<std::mutex, 64> shard_mutexes_;
-  // Held over making receipts of traces, so that none is made of a shard that has come again. Taken after a shard's own.
+  // Held over making receipts of traces, so that none is made of a shard that has come again. Taken after a shard's
+  // own.
   std::mutex settle_mutex_;
   // When traces are settled, in the form of Deadline::raw(). At once after a start, which may have found some.
   std::atomic<std::int64_t> settle_at_{0};

@@ -26,7 +26,7 @@ struct NodeOptions {
   std::string advertise;                  // where others reach it; empty: where it listens
   std::uint64_t capacity = 10ULL << 30U;  // bytes of shards
   std::vector<core::PeerAddress> static_peers;
-  bool include_local = true;              // whether peers() lists this machine's own node
+  bool include_local = true;  // whether peers() lists this machine's own node
   std::size_t sessions_per_peer = 1;
 };
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "node/pool.hpp"
 
-#include <sys/stat.h>
-
 #include <algorithm>
+
+#include <sys/stat.h>
 
 #include "core/log.hpp"
 
@@ -139,8 +139,7 @@ Result<> Pool::set_own_address(std::string address) {
 Pool::FileVersion Pool::current_version() const {
   struct stat status {};
   if (::stat(pool_path(directory_).c_str(), &status) != 0) return {};
-  return {status.st_ino, status.st_mtim.tv_sec * std::int64_t{1'000'000'000} + status.st_mtim.tv_nsec,
-          status.st_size};
+  return {status.st_ino, status.st_mtim.tv_sec * std::int64_t{1'000'000'000} + status.st_mtim.tv_nsec, status.st_size};
 }
 
 void Pool::refresh_locked() const {

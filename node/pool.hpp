@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The pool as a running node knows it: the pool file, kept in step with what the command line writes while the node runs,
-// and the peers named by hand, who belong to it without being written down. Everybody in a pool trusts everybody's word
-// on who else is in it. Thread-safe; `mutex_` guards the copy in memory.
+// The pool as a running node knows it: the pool file, kept in step with what the command line writes while the node
+// runs, and the peers named by hand, who belong to it without being written down. Everybody in a pool trusts
+// everybody's word on who else is in it. Thread-safe; `mutex_` guards the copy in memory.
 #pragma once
-
-#include <sys/types.h>
 
 #include <functional>
 #include <mutex>
 #include <unordered_map>
+
+#include <sys/types.h>
 
 #include "core/clock.hpp"
 #include "core/config.hpp"
@@ -18,8 +18,8 @@ namespace ephfs::node {
 
 class Pool final : public net::Membership {
  public:
-  /// Opens the pool of `directory`, or makes one with nobody else in it. `self` and `address` replace what the file says
-  /// of this node. invalid_argument for a peer by hand without a usable id or address.
+  /// Opens the pool of `directory`, or makes one with nobody else in it. `self` and `address` replace what the file
+  /// says of this node. invalid_argument for a peer by hand without a usable id or address.
   [[nodiscard]] static Result<std::unique_ptr<Pool>> open(std::filesystem::path directory, core::Clock& clock,
                                                           net::Member self,
                                                           std::vector<core::PeerAddress> static_peers);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "node/pool_files.hpp"
 
-#include <fcntl.h>
-#include <sys/file.h>
-
 #include <algorithm>
 #include <charconv>
 #include <map>
 #include <thread>
+
+#include <fcntl.h>
+#include <sys/file.h>
 
 #include "core/config.hpp"
 
@@ -98,11 +98,15 @@ core::Failure in_file(const files::path& path, const core::Failure& failure) {
   return fail(failure.code, path.string() + ": " + failure.detail);
 }
 
-files::path invitations_path(const files::path& directory) { return directory / "invitations"; }
+files::path invitations_path(const files::path& directory) {
+  return directory / "invitations";
+}
 
 }  // namespace
 
-files::path pool_path(const files::path& directory) { return directory / "pool"; }
+files::path pool_path(const files::path& directory) {
+  return directory / "pool";
+}
 
 bool is_plausible(const net::Member& member) {
   if (member.id.is_zero()) return false;
@@ -170,8 +174,7 @@ Result<std::vector<Invitation>> parse_invitations(std::string_view text) {
     Invitation invitation;
     const auto hash = line.words.size() == 4 ? core::ShardId::from_hex(line.words[1]) : std::nullopt;
     if (!hash || line.words[0] != "invitation" || !read_number(line.words[2], invitation.expires.ms) ||
-        !read_number(line.words[3], invitation.uses) || invitation.uses == 0 ||
-        invitations.size() == kInvitationsMax) {
+        !read_number(line.words[3], invitation.uses) || invitation.uses == 0 || invitations.size() == kInvitationsMax) {
       return bad_line(line, "invitation HASH EXPIRES USES");
     }
     invitation.secret_hash = *hash;
@@ -217,8 +220,8 @@ Result<> write_invitations(const files::path& directory, const std::vector<Invit
   return core::replace_file(invitations_path(directory), core::as_bytes(encode_invitations(invitations)), 0600);
 }
 
-Result<InvitationSecret> create_invitation(const files::path& directory, core::Instant now,
-                                           core::Instant expires, std::uint32_t uses) {
+Result<InvitationSecret> create_invitation(const files::path& directory, core::Instant now, core::Instant expires,
+                                           std::uint32_t uses) {
   if (uses == 0 || expires <= now) return fail(Error::invalid_argument, "an invitation that nobody could use");
   EPHFS_TRY(const auto lock, lock_pool(directory));
   EPHFS_TRY(auto invitations, read_invitations(directory));

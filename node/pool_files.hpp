@@ -56,11 +56,10 @@ using InvitationSecret = core::Secret<net::kJoinSecretBytes>;
 [[nodiscard]] Result<> write_invitations(const std::filesystem::path& directory,
                                          const std::vector<Invitation>& invitations);
 
-/// Makes an invitation for `uses` joins until `expires` and returns its secret, which is stored nowhere. For the command
-/// line, also while a node runs on `directory`. no_space when kInvitationsMax are open.
-[[nodiscard]] Result<InvitationSecret> create_invitation(const std::filesystem::path& directory,
-                                                         core::Instant now, core::Instant expires,
-                                                         std::uint32_t uses);
+/// Makes an invitation for `uses` joins until `expires` and returns its secret, which is stored nowhere. For the
+/// command line, also while a node runs on `directory`. no_space when kInvitationsMax are open.
+[[nodiscard]] Result<InvitationSecret> create_invitation(const std::filesystem::path& directory, core::Instant now,
+                                                         core::Instant expires, std::uint32_t uses);
 /// Writes down that `self` has joined `pool`, whose members are given (its own entry among them or not): what a join
 /// leaves behind. exists when the directory belongs to another pool that has other members.
 [[nodiscard]] Result<> adopt_pool(const std::filesystem::path& directory, const core::PoolId& pool,

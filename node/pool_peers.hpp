@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The pool as a list of peers: a RemotePeer for every other member that listens, made when first asked for and made anew
-// when its address changes, and this process's own node beside them. Thread-safe; `mutex_` guards the list.
+// The pool as a list of peers: a RemotePeer for every other member that listens, made when first asked for and made
+// anew when its address changes, and this process's own node beside them. Thread-safe; `mutex_` guards the list.
 #pragma once
 
 #include <mutex>

@@ -22,7 +22,7 @@ using core::Result;
 /// A shard's lease as its store remembers it.
 struct HeldLease {
   core::Lease lease;
-  core::Envelope envelope;   // what the owner signed
+  core::Envelope envelope;  // what the owner signed
 };
 
 struct StoreUsage {
@@ -39,8 +39,8 @@ class ShardStore {
   virtual ~ShardStore() = default;
 
   /// Keeps the shard and its lease on stable storage: after a crash either both are whole or neither is there. The tree
-  /// (over exactly the shard's bytes) is kept with it, for reading back. exists when the shard is held; no_space past the
-  /// capacity or on a full disk, with nothing left behind.
+  /// (over exactly the shard's bytes) is kept with it, for reading back. exists when the shard is held; no_space past
+  /// the capacity or on a full disk, with nothing left behind.
   [[nodiscard]] virtual Result<> put(const HeldLease& lease, const net::ShardSource& shard,
                                      const core::MerkleTree& tree) = 0;
   /// The lease a shard is held under; none when it is not held.

@@ -197,7 +197,8 @@ Result<net::TakenShare> ShareStore::take(const net::ShareClaim& claim, core::Ins
   EPHFS_TRY_VOID(check_token(held, claim, boot));
   const std::uint64_t most = held.grant.fetches_max;
   if (most > 0 && held.taken >= most) {
-    return fail(Error::quota_exceeded, "the share was fetched " + std::to_string(most) + " times, as often as it may be");
+    return fail(Error::quota_exceeded,
+                "the share was fetched " + std::to_string(most) + " times, as often as it may be");
   }
   EPHFS_TRY(auto file, read_share(share_file(claim.share)));
   if (file.grant != held.grant) return fail(Error::damaged, "share " + claim.share.hex());

@@ -27,9 +27,10 @@ constexpr unsigned kWrongTokensMax = 16;
 
 class ShareStore {
  public:
-  /// Opens the shares of a node's directory. What a crash left unfinished, what has ended at `now`, and what is damaged,
-  /// is deleted; the last with a line in the log. version, naming the file, for a share of a later ephfs.
-  [[nodiscard]] static Result<std::unique_ptr<ShareStore>> open(const std::filesystem::path& directory, core::Instant now);
+  /// Opens the shares of a node's directory. What a crash left unfinished, what has ended at `now`, and what is
+  /// damaged, is deleted; the last with a line in the log. version, naming the file, for a share of a later ephfs.
+  [[nodiscard]] static Result<std::unique_ptr<ShareStore>> open(const std::filesystem::path& directory,
+                                                                core::Instant now);
 
   /// The grant has been checked, and the content against it. exists, no_space.
   [[nodiscard]] Result<> put(const core::ShareGrant& grant, const core::Envelope& envelope, core::ByteView content);
@@ -52,13 +53,17 @@ class ShareStore {
     core::ShareGrant grant;
     core::Envelope envelope;
     std::uint64_t taken = 0;
-    unsigned wrong_tokens = 0;       // since `wrong_since`
+    unsigned wrong_tokens = 0;  // since `wrong_since`
     core::Boottime wrong_since;
   };
 
   explicit ShareStore(std::filesystem::path root) : root_(std::move(root)) {}
-  [[nodiscard]] std::filesystem::path share_file(const core::ShareId& share) const { return root_ / (share.hex() + ".share"); }
-  [[nodiscard]] std::filesystem::path taken_file(const core::ShareId& share) const { return root_ / (share.hex() + ".taken"); }
+  [[nodiscard]] std::filesystem::path share_file(const core::ShareId& share) const {
+    return root_ / (share.hex() + ".share");
+  }
+  [[nodiscard]] std::filesystem::path taken_file(const core::ShareId& share) const {
+    return root_ / (share.hex() + ".taken");
+  }
   [[nodiscard]] Result<> scan(core::Instant now);
   [[nodiscard]] Result<> adopt(const core::ShareId& share, core::Instant now);
   [[nodiscard]] Result<> check_token(Held& held, const net::ShareClaim& claim, core::Boottime boot);

@@ -57,7 +57,8 @@ BENCHMARK(open_sealed);
 
 void guarded_now(benchmark::State& state) {
   SystemClock system;
-  const std::filesystem::path path = std::filesystem::temp_directory_path() / ("ephfs-clock-bench." + std::to_string(::getpid()));
+  const std::filesystem::path path =
+      std::filesystem::temp_directory_path() / ("ephfs-clock-bench." + std::to_string(::getpid()));
   auto clock = GuardedClock::open(path, system, BootId{});
   std::filesystem::remove(path);
   if (!clock) return state.SkipWithError("no clock file");

@@ -13,7 +13,9 @@ const char* name_of(AeadAlgorithm algorithm) {
   return algorithm == AeadAlgorithm::aes_256_gcm ? "aes_256_gcm" : "xchacha20_poly1305";
 }
 // How GoogleTest names it in a test's name.
-void PrintTo(AeadAlgorithm algorithm, std::ostream* out) { *out << name_of(algorithm); }
+void PrintTo(AeadAlgorithm algorithm, std::ostream* out) {
+  *out << name_of(algorithm);
+}
 
 namespace {
 
@@ -57,23 +59,21 @@ Bytes raw_gcm(const Key& key, ByteView nonce, ByteView associated, ByteView plai
   Bytes sealed(plain.size() + kAeadTagBytes);
   int size = 0;
   EXPECT_EQ(EVP_EncryptInit_ex(context, EVP_aes_256_gcm(), nullptr, as_u8(key.view()), as_u8(nonce)), 1);
+  EXPECT_EQ(EVP_EncryptUpdate(context, nullptr, &size, as_u8(associated), static_cast<int>(associated.size())), 1);
   EXPECT_EQ(
-      EVP_EncryptUpdate(context, nullptr, &size, as_u8(associated), static_cast<int>(associated.size())), 1);
-  EXPECT_EQ(EVP_EncryptUpdate(context, as_u8(MutableByteView(sealed)), &size, as_u8(plain),
-                              static_cast<int>(plain.size())),
-            1);
+      EVP_EncryptUpdate(context, as_u8(MutableByteView(sealed)), &size, as_u8(plain), static_cast<int>(plain.size())),
+      1);
   EXPECT_EQ(EVP_EncryptFinal_ex(context, as_u8(MutableByteView(sealed)), &size), 1);
-  EXPECT_EQ(EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_GCM_GET_TAG, kAeadTagBytes, sealed.data() + plain.size()),
-            1);
+  EXPECT_EQ(EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_GCM_GET_TAG, kAeadTagBytes, sealed.data() + plain.size()), 1);
   EVP_CIPHER_CTX_free(context);
   return sealed;
 }
 
 Bytes raw_xchacha(const Key& key, ByteView nonce, ByteView associated, ByteView plain) {
   Bytes sealed(plain.size() + kAeadTagBytes);
-  crypto_aead_xchacha20poly1305_ietf_encrypt(as_u8(MutableByteView(sealed)), nullptr, as_u8(plain),
-                                             plain.size(), as_u8(associated), associated.size(), nullptr,
-                                             as_u8(nonce), as_u8(key.view()));
+  crypto_aead_xchacha20poly1305_ietf_encrypt(as_u8(MutableByteView(sealed)), nullptr, as_u8(plain), plain.size(),
+                                             as_u8(associated), associated.size(), nullptr, as_u8(nonce),
+                                             as_u8(key.view()));
   return sealed;
 }
 
@@ -97,28 +97,23 @@ struct XchachaVector {
 class AeadTest : public ::testing::TestWithParam<AeadAlgorithm> {
  protected:
   static Bytes reference(const Key& key, std::uint64_t number, ByteView associated, ByteView plain) {
-    return GetParam() == AeadAlgorithm::aes_256_gcm
-               ? raw_gcm(key, nonce_bytes(12, number), associated, plain)
-               : raw_xchacha(key, nonce_bytes(24, number), associated, plain);
+    return GetParam() == AeadAlgorithm::aes_256_gcm ? raw_gcm(key, nonce_bytes(12, number), associated, plain)
+                                                    : raw_xchacha(key, nonce_bytes(24, number), associated, plain);
   }
 };
 
 INSTANTIATE_TEST_SUITE_P(Algorithms, AeadTest,
                          ::testing::Values(AeadAlgorithm::aes_256_gcm, AeadAlgorithm::xchacha20_poly1305),
-                         [](const auto& param_info) {
-                           return name_of(param_info.param);
-                         });
+                         [](const auto& param_info) { return name_of(param_info.param); });
 
 TEST_P(AeadTest, AgreesWithItsLibraryAndOpensWhatItSealed) {
   const Key key = pattern_key(1);
   Aead aead(GetParam(), key);
   for (const std::size_t size : {0U, 1U, 15U, 16U, 17U, 64U, 4095U, 16384U}) {
     for (const std::size_t associated_size : {0U, 1U, 24U, 100U}) {
-      for (const std::uint64_t number :
-           {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{0x0102030405060708},
-            std::numeric_limits<std::uint64_t>::max()}) {
-        SCOPED_TRACE(::testing::Message()
-                     << size << " bytes, " << associated_size << " associated, number " << number);
+      for (const std::uint64_t number : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{0x0102030405060708},
+                                         std::numeric_limits<std::uint64_t>::max()}) {
+        SCOPED_TRACE(::testing::Message() << size << " bytes, " << associated_size << " associated, number " << number);
         const Bytes plain = pattern(size, 2);
         const Bytes associated = pattern(associated_size, 3);
         const Bytes sealed = seal(aead, number, associated, plain);
@@ -177,8 +172,7 @@ TEST_P(AeadTest, KeepsItsKeyWhenTheCallersIsGone) {
 TEST(Aead, GivesThePublishedGcmVectors) {
   Aead aead(AeadAlgorithm::aes_256_gcm, Key::zeroed());
   EXPECT_EQ(seal(aead, 0, {}, {}), hex("530f8afbc74536b9a963b4f1c4cb738b"));
-  EXPECT_EQ(seal(aead, 0, {}, Bytes(16)),
-            hex("cea7403d4d606b6e074ec5d3baf39d18d0d1c8a799996bf0265b98b5d48ab919"));
+  EXPECT_EQ(seal(aead, 0, {}, Bytes(16)), hex("cea7403d4d606b6e074ec5d3baf39d18d0d1c8a799996bf0265b98b5d48ab919"));
 }
 
 // Case 16 of the same: its nonce is not of our form, so it vouches for what ours are compared with.
@@ -188,11 +182,10 @@ TEST(Aead, IsComparedWithATrueGcm) {
           "6aedf5aa0de657ba63"
           "7b39");
   const Key key = Key::copy_of(hex("feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308"));
-  EXPECT_EQ(
-      raw_gcm(key, hex("cafebabefacedbaddecaf888"), hex("feedfacedeadbeeffeedfacedeadbeefabaddad2"), plain),
-      hex("522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa8cb08e48590dbb3da7b08b1056828838c5"
-          "f61e6393ba7a"
-          "0abcc9f66276fc6ece0f4e1768cddf8853bb2d551b"));
+  EXPECT_EQ(raw_gcm(key, hex("cafebabefacedbaddecaf888"), hex("feedfacedeadbeeffeedfacedeadbeefabaddad2"), plain),
+            hex("522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa8cb08e48590dbb3da7b08b1056828838c5"
+                "f61e6393ba7a"
+                "0abcc9f66276fc6ece0f4e1768cddf8853bb2d551b"));
 }
 
 TEST(Aead, IsComparedWithATrueXchacha) {
@@ -214,8 +207,8 @@ TEST(DeriveKey, DiffersInEveryInput) {
   std::size_t made = 0;
   for (const Key* key : {&one, &two}) {
     for (const std::string_view purpose : {"extent  ", "extent 1", "filekeys"}) {
-      for (const std::string& salt : {std::string(), std::string(1, '\0'), std::string(2, '\0'),
-                                      std::string("a"), std::string("aa"), std::string(200, 'a')}) {
+      for (const std::string& salt : {std::string(), std::string(1, '\0'), std::string(2, '\0'), std::string("a"),
+                                      std::string("aa"), std::string(200, 'a')}) {
         const Key derived = derive_key(*key, purpose, as_bytes(salt));
         seen.emplace(as_text(derived.view()));
         ++made;

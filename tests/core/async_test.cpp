@@ -21,8 +21,7 @@ using std::chrono::seconds;
 class AsyncTest : public ::testing::Test {
  protected:
   // Posts `letter` after `span`; the timer has to be kept.
-  [[nodiscard]] std::unique_ptr<Timer> post_after(milliseconds span, const Mailbox<int>& mailbox,
-                                                  int letter) {
+  [[nodiscard]] std::unique_ptr<Timer> post_after(milliseconds span, const Mailbox<int>& mailbox, int letter) {
     return clock_.call_at(context_.get_executor(), clock_.boot_now() + span,
                           [mailbox, letter] { mailbox.post(letter); });
   }
@@ -76,15 +75,13 @@ TEST_F(AsyncTest, AWaitThatIsOverBeforeItBeginsStillTakesWhatIsThere) {
 
 TEST_F(AsyncTest, AReceiverThatTimedOutLeavesNothingThatDisturbsTheNext) {
   const Mailbox<int> mailbox;
-  auto receive_twice = [](Clock& clock, Mailbox<int> box, Boottime first,
-                          Boottime second) -> awaitable<std::string> {
+  auto receive_twice = [](Clock& clock, Mailbox<int> box, Boottime first, Boottime second) -> awaitable<std::string> {
     const auto one = co_await box.receive_until(clock, first);
     const auto two = co_await box.receive_until(clock, second);
     co_return std::string(one ? "letter" : "nothing") + " " + (two ? "letter" : "nothing");
   };
   const auto timer = post_after(seconds{3}, mailbox, 1);
-  EXPECT_EQ(clock_.run(receive_twice(clock_, mailbox, start_ + seconds{1}, start_ + seconds{5})),
-            "nothing letter");
+  EXPECT_EQ(clock_.run(receive_twice(clock_, mailbox, start_ + seconds{1}, start_ + seconds{5})), "nothing letter");
   EXPECT_EQ(clock_.boot_now(), start_ + seconds{3});
 }
 
@@ -161,8 +158,7 @@ TEST(AsyncStress, ManyThreadsPostToReceiversThatTimeOutOften) {
   bool in_order = true;
   group.spawn(pool.get_executor(), [&]() -> awaitable<void> {
     while (received < kSenders * kLetters) {
-      const auto letter =
-          co_await mailbox.receive_until(clock, clock.boot_now() + std::chrono::microseconds{50});
+      const auto letter = co_await mailbox.receive_until(clock, clock.boot_now() + std::chrono::microseconds{50});
       if (!letter) continue;
       in_order = in_order && letter->number == next[static_cast<std::size_t>(letter->sender)]++;
       ++received;

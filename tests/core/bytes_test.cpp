@@ -66,8 +66,7 @@ TEST(SharedBytesTest, ASliceKeepsItsOwnerAlive) {
 TEST(SharedBytesDeathTest, ASliceDoesNotReachBeyondItsBytes) {
   const SharedBytes whole = SharedBytes::copy_of(as_bytes("abc"));
   EXPECT_DEATH((void)whole.slice(2, 2), "a slice lies within its bytes");
-  EXPECT_DEATH((void)whole.slice(2, std::numeric_limits<std::size_t>::max()),
-               "a slice lies within its bytes");
+  EXPECT_DEATH((void)whole.slice(2, std::numeric_limits<std::size_t>::max()), "a slice lies within its bytes");
 }
 
 TEST(Ids, ReadOnlyTheirExactSize) {

@@ -65,8 +65,7 @@ TYPED_TEST(ClockContract, RunsAHandlerOnceAndNotEarly) {
     ran_at = this->clock().boot_now();
   });
   bool later = false;
-  const auto after =
-      this->clock().call_at(this->executor(), this->in(milliseconds{10}), [&] { later = true; });
+  const auto after = this->clock().call_at(this->executor(), this->in(milliseconds{10}), [&] { later = true; });
   this->run_until_true([&] { return later; });
   EXPECT_EQ(runs, 1);
   EXPECT_GE(ran_at, when);
@@ -74,12 +73,9 @@ TYPED_TEST(ClockContract, RunsAHandlerOnceAndNotEarly) {
 
 TYPED_TEST(ClockContract, FiresInTheOrderOfTime) {
   std::vector<int> order;
-  const auto third =
-      this->clock().call_at(this->executor(), this->in(milliseconds{9}), [&] { order.push_back(3); });
-  const auto first =
-      this->clock().call_at(this->executor(), this->in(milliseconds{3}), [&] { order.push_back(1); });
-  const auto second =
-      this->clock().call_at(this->executor(), this->in(milliseconds{6}), [&] { order.push_back(2); });
+  const auto third = this->clock().call_at(this->executor(), this->in(milliseconds{9}), [&] { order.push_back(3); });
+  const auto first = this->clock().call_at(this->executor(), this->in(milliseconds{3}), [&] { order.push_back(1); });
+  const auto second = this->clock().call_at(this->executor(), this->in(milliseconds{6}), [&] { order.push_back(2); });
   this->run_until_true([&] { return order.size() == 3; });
   EXPECT_EQ(order, (std::vector{1, 2, 3}));
 }
@@ -90,8 +86,7 @@ TYPED_TEST(ClockContract, DoesNotFireWhatWasCancelledOrDestroyed) {
   bool later = false;
   const auto cancelled =
       this->clock().call_at(this->executor(), this->in(milliseconds{2}), [&] { cancelled_ran = true; });
-  auto destroyed =
-      this->clock().call_at(this->executor(), this->in(milliseconds{2}), [&] { destroyed_ran = true; });
+  auto destroyed = this->clock().call_at(this->executor(), this->in(milliseconds{2}), [&] { destroyed_ran = true; });
   const auto last = this->clock().call_at(this->executor(), this->in(milliseconds{8}), [&] { later = true; });
   cancelled->cancel();
   cancelled->cancel();

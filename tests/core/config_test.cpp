@@ -38,9 +38,8 @@ TEST_F(ConfigTest, ReadsSettingsAsTextWithTheirLines) {
 }
 
 TEST_F(ConfigTest, ReadsPeers) {
-  const auto config =
-      read("peers:\n  - {id: " + kIdA +
-           ", address: \"[::1]:7400\"}\n  - address: host.example:7400\n    id: " + kIdB + "\n");
+  const auto config = read("peers:\n  - {id: " + kIdA +
+                           ", address: \"[::1]:7400\"}\n  - address: host.example:7400\n    id: " + kIdB + "\n");
   ASSERT_TRUE(config) << config.error();
   ASSERT_EQ(config->peers.size(), 2U);
   EXPECT_EQ(config->peers[0].id.hex(), kIdA);

@@ -15,7 +15,9 @@ struct EpochKeysFactory {
   std::string name;
   std::function<std::unique_ptr<EpochKeys>(const std::filesystem::path&)> make;
 };
-void PrintTo(const EpochKeysFactory& factory, std::ostream* out) { *out << factory.name; }
+void PrintTo(const EpochKeysFactory& factory, std::ostream* out) {
+  *out << factory.name;
+}
 
 VolumeKeys some_keys() {
   return {random_id<VolumeId>(), random_key(), random_key()};
@@ -62,8 +64,7 @@ TEST_P(EpochKeysContract, GivesTheSameKeysAfterAPuncture) {
   const std::string later = key_at(kNow + 86'400'000);
   const std::string permanent = key_at(Deadline::never().raw());
   const std::string last = key_at(kInstantMax.ms);
-  for (std::int64_t hours = -300; hours <= 0; ++hours)
-    ASSERT_TRUE(keys_->puncture({kNow + hours * 3'777'777}));
+  for (std::int64_t hours = -300; hours <= 0; ++hours) ASSERT_TRUE(keys_->puncture({kNow + hours * 3'777'777}));
   EXPECT_EQ(key_at(kNow + 86'400'000), later);
   EXPECT_EQ(key_at(Deadline::never().raw()), permanent);
   EXPECT_EQ(key_at(kInstantMax.ms), last);

@@ -57,8 +57,7 @@ struct Stripe {
   [[nodiscard]] bool restores(const std::vector<unsigned>& present, const std::vector<unsigned>& wanted,
                               std::size_t begin, std::size_t end) const {
     std::vector<ErasureCode::Piece> pieces;
-    for (const unsigned index : present)
-      pieces.push_back({index, shards[index].view().subspan(begin, end - begin)});
+    for (const unsigned index : present) pieces.push_back({index, shards[index].view().subspan(begin, end - begin)});
     std::vector<Bytes> places(wanted.size(), Bytes(end - begin));
     const std::vector<MutableByteView> out(places.begin(), places.end());
     const auto restored = ErasureCode::of(profile)->restore(pieces, wanted, out);
@@ -90,11 +89,9 @@ std::vector<unsigned> choose(unsigned count, unsigned end, Random& random) {
 }
 
 class EveryProfile : public ::testing::TestWithParam<Profile> {};
-INSTANTIATE_TEST_SUITE_P(Erasure, EveryProfile, ::testing::ValuesIn(all_profiles()),
-                         [](const auto& instance) {
-                           return "K" + std::to_string(unsigned{instance.param.k}) + "M" +
-                                  std::to_string(unsigned{instance.param.m});
-                         });
+INSTANTIATE_TEST_SUITE_P(Erasure, EveryProfile, ::testing::ValuesIn(all_profiles()), [](const auto& instance) {
+  return "K" + std::to_string(unsigned{instance.param.k}) + "M" + std::to_string(unsigned{instance.param.m});
+});
 
 TEST_P(EveryProfile, GivesTheParityThatJerasureGives) {
   const Profile profile = GetParam();
@@ -114,8 +111,7 @@ TEST_P(EveryProfile, GivesTheParityThatJerasureGives) {
   for (unsigned row = 0; row < profile.m; ++row) {
     const auto coefficients = ErasureCode::of(profile)->parity_row(row);
     EXPECT_TRUE(std::equal(coefficients.begin(), coefficients.end(), matrix + row * profile.k));
-    EXPECT_EQ(std::memcmp(stripe.shards[profile.k + row].data(), parity[row].data(), kSize), 0)
-        << "row " << row;
+    EXPECT_EQ(std::memcmp(stripe.shards[profile.k + row].data(), parity[row].data(), kSize), 0) << "row " << row;
   }
   std::free(matrix);
 }
@@ -232,8 +228,8 @@ TEST(Erasure, RefusesPiecesThatCannotBe) {
 
 TEST(ProfileText, IsReadAndWritten) {
   for (const Profile profile : all_profiles()) EXPECT_EQ(*parse_profile(format_profile(profile)), profile);
-  for (const char* bad : {"", "+", "4", "4+", "+2", "4-2", "0+1", "17+1", "4+5", "4+2 ", " 4+2", "4 +2",
-                          "-4+2", "4+-2", "4+2+1", "260+2", "4+258", "auto", "99999999999+1"}) {
+  for (const char* bad : {"", "+", "4", "4+", "+2", "4-2", "0+1", "17+1", "4+5", "4+2 ", " 4+2", "4 +2", "-4+2", "4+-2",
+                          "4+2+1", "260+2", "4+258", "auto", "99999999999+1"}) {
     const auto profile = parse_profile(bad);
     ASSERT_FALSE(profile) << bad;
     EXPECT_EQ(profile.error().code, Error::invalid_argument);

@@ -20,8 +20,8 @@ namespace {
 class FilesTest : public ::testing::Test {
  protected:
   [[nodiscard]] std::size_t entries() const {
-    return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(dir_.path()),
-                                                  std::filesystem::directory_iterator()));
+    return static_cast<std::size_t>(
+        std::distance(std::filesystem::directory_iterator(dir_.path()), std::filesystem::directory_iterator()));
   }
   [[nodiscard]] static unsigned mode_of(const std::filesystem::path& path) {
     struct stat status {};

@@ -32,8 +32,8 @@ bool same(const Key& a, const Key& b) {
 
 TEST(GgmTree, GivesTheLeavesOfTheDefinition) {
   const GgmTree tree(root_key());
-  for (const std::uint64_t number : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{29'453'760},
-                                     GgmTree::kLeaves / 2, GgmTree::kLeaves - 1}) {
+  for (const std::uint64_t number :
+       {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{29'453'760}, GgmTree::kLeaves / 2, GgmTree::kLeaves - 1}) {
     EXPECT_TRUE(same(tree.leaf(number).value(), leaf_by_definition(number))) << number;
   }
   EXPECT_EQ(tree.leaf(GgmTree::kLeaves).error().code, Error::invalid_argument);

@@ -285,8 +285,7 @@ TEST_F(GuardedClockTest, C9NoMinorityOfPeersConfirms) {
   EXPECT_FALSE(confirms({wall, wall, wall}, 6)) << "no majority of those asked";
   EXPECT_FALSE(confirms({wall, wall, before, before, before}, 5));
   EXPECT_FALSE(confirms({wall, wall, before, before}, 4)) << "half is no majority";
-  EXPECT_FALSE(confirms({wall + 2 * kYear, wall, before}, 3))
-      << "the median alone, held up by liars on both sides";
+  EXPECT_FALSE(confirms({wall + 2 * kYear, wall, before}, 3)) << "the median alone, held up by liars on both sides";
   EXPECT_FALSE(confirms({wall + kSlack + 1ms, wall + kYear, wall + kYear}, 3));
   EXPECT_EQ(confirmed(), before);
   EXPECT_TRUE(confirms({wall + 9min, wall - 1s, before}, 3));
@@ -338,8 +337,8 @@ TEST_F(GuardedClockTest, RandomEventsKeepThePromises) {
   Instant last_confirmed = confirmed();
   const Instant first = last_confirmed;
   Milliseconds total{0};
-  Instant vouched = first;   // at the last confirmation
-  Milliseconds since{0};     // at least what passed since
+  Instant vouched = first;  // at the last confirmation
+  Milliseconds since{0};    // at least what passed since
   for (int i = 0; i < 5000; ++i) {
     const bool was_held = clock_->is_held();
     const Instant wall_before = base_.now();

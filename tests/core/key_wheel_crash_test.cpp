@@ -112,8 +112,7 @@ TEST_F(KeyWheelCrashTest, EachWriteCutAtEachByte) {
         disk.fail_at = operation;
         disk.torn_bytes = kind == 2 ? KeyWheel::kSlotBytes : cut;
         ASSERT_FALSE(wheel->puncture(kNew));
-        disk.lose_power(
-            [&](std::size_t i) { return kind == 1 || (kind == 2 && i % KeyWheel::kSlotBytes >= cut); });
+        disk.lose_power([&](std::size_t i) { return kind == 1 || (kind == 2 && i % KeyWheel::kSlotBytes >= cut); });
         ASSERT_NO_FATAL_FAILURE(expect_whole(disk, operation >= 2));
       }
     }

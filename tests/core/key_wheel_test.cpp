@@ -188,8 +188,7 @@ TEST_F(KeyWheelTest, ACutFileIsDamagedOrMadeWhole) {
 
 TEST_F(KeyWheelTest, ChangedFieldsWithTheirSumPutRightAreDamage) {
   Bytes file = content();
-  for (const std::size_t at :
-       {std::size_t{10}, std::size_t{18}, std::size_t{34}, std::size_t{60}, std::size_t{1100}}) {
+  for (const std::size_t at : {std::size_t{10}, std::size_t{18}, std::size_t{34}, std::size_t{60}, std::size_t{1100}}) {
     Bytes changed = file;
     for (const std::size_t slot : {std::size_t{0}, std::size_t{4096}}) {
       changed[slot + at] ^= std::byte{1};

@@ -26,8 +26,7 @@ class KeyringTest : public ::testing::Test {
     EXPECT_EQ(::chmod(path_.c_str(), static_cast<mode_t>(mode)), 0);
   }
   [[nodiscard]] std::size_t files() const {
-    return static_cast<std::size_t>(
-        std::distance(std::filesystem::directory_iterator(directory_.path()), {}));
+    return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(directory_.path()), {}));
   }
 
   const ephfs::testing::TempDir directory_;
@@ -76,17 +75,16 @@ Bytes cheap_sealed_file(std::string_view passphrase, Limits limits = {}) {
   const Bytes salt(16, std::byte{0x44});
   append(file, salt);
   Bytes key(32);
-  EXPECT_EQ(crypto_pwhash(as_u8(MutableByteView(key)), 32, passphrase.data(), passphrase.size(),
-                          as_u8(ByteView(salt)), crypto_pwhash_OPSLIMIT_MIN, crypto_pwhash_MEMLIMIT_MIN,
-                          crypto_pwhash_ALG_ARGON2ID13),
+  EXPECT_EQ(crypto_pwhash(as_u8(MutableByteView(key)), 32, passphrase.data(), passphrase.size(), as_u8(ByteView(salt)),
+                          crypto_pwhash_OPSLIMIT_MIN, crypto_pwhash_MEMLIMIT_MIN, crypto_pwhash_ALG_ARGON2ID13),
             0);
   Bytes keys(32, std::byte{0x22});
   append(keys, Bytes(32, std::byte{0x33}));
   const Bytes nonce(24, std::byte{0x55});
   Bytes box(keys.size() + 16);
-  crypto_aead_xchacha20poly1305_ietf_encrypt(as_u8(MutableByteView(box)), nullptr, as_u8(ByteView(keys)),
-                                             keys.size(), as_u8(ByteView(file)), file.size(), nullptr,
-                                             as_u8(ByteView(nonce)), as_u8(ByteView(key)));
+  crypto_aead_xchacha20poly1305_ietf_encrypt(as_u8(MutableByteView(box)), nullptr, as_u8(ByteView(keys)), keys.size(),
+                                             as_u8(ByteView(file)), file.size(), nullptr, as_u8(ByteView(nonce)),
+                                             as_u8(ByteView(key)));
   append(file, nonce);
   append(file, box);
   append_sum(file);

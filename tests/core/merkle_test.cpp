@@ -92,8 +92,7 @@ TEST(Merkle, GivesTheReferenceRoots) {
                             "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328"};
   const std::vector<Hash> leaves = reference_leaves();
   for (std::size_t count = 1; count <= leaves.size(); ++count) {
-    const MerkleTree tree(
-        std::vector<Hash>(leaves.begin(), leaves.begin() + static_cast<std::ptrdiff_t>(count)));
+    const MerkleTree tree(std::vector<Hash>(leaves.begin(), leaves.begin() + static_cast<std::ptrdiff_t>(count)));
     EXPECT_EQ(tree.root().hex(), expected[count - 1]) << count;
   }
 }
@@ -118,8 +117,7 @@ TEST(Merkle, BothWaysOfHashingLeavesAgree) {
   EPHFS_TRACE_SEED(random);
   // Every fill of the lanes and of a batch, and a last leaf of every kind.
   for (std::size_t count = 0; count <= 70; ++count) {
-    for (const std::size_t last :
-         {std::size_t{1}, std::size_t{64}, random.between(2, kLeafBytes - 1), kLeafBytes}) {
+    for (const std::size_t last : {std::size_t{1}, std::size_t{64}, random.between(2, kLeafBytes - 1), kLeafBytes}) {
       const Bytes data = random.bytes(count == 0 ? 0 : (count - 1) * kLeafBytes + last);
       const auto expected = leaves_of(data);
       ASSERT_EQ(detail::hash_leaves_singly(data), expected) << count << " leaves, the last of " << last;
@@ -143,8 +141,7 @@ TEST(Merkle, TreesOfEverySmallAndSomeLargeSizesAreThoseOfTheRfc) {
     for (int i = 0; i < 8; ++i) {
       const std::size_t index = random.below(count);
       const auto path = naive::path(index, leaves);
-      ASSERT_TRUE(verify_inclusion(tree.root(), index, count, leaves[index], path))
-          << index << " of " << count;
+      ASSERT_TRUE(verify_inclusion(tree.root(), index, count, leaves[index], path)) << index << " of " << count;
       ASSERT_FALSE(verify_inclusion(tree.root(), index + 1, count, leaves[index], path) && count > 1);
       // The same hashes, in the order of positions.
       auto sorted = tree.prove_range(index, 1);

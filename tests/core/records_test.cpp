@@ -195,8 +195,7 @@ TEST(Lease, RefusesFieldsOutOfRange) {
   EXPECT_EQ(lease_error([](Statement& s) { s.set_deadline_ms(0); }), Error::damaged);
   EXPECT_EQ(lease_error([](Statement& s) { s.set_deadline_ms(-1); }), Error::damaged);
   EXPECT_EQ(lease_error([](Statement& s) { s.set_deadline_ms(kInstantMax.ms + 1); }), Error::damaged);
-  EXPECT_EQ(lease_error([](Statement& s) { s.set_deadline_ms(Deadline::never().raw() - 1); }),
-            Error::damaged);
+  EXPECT_EQ(lease_error([](Statement& s) { s.set_deadline_ms(Deadline::never().raw() - 1); }), Error::damaged);
   EXPECT_EQ(lease_error([](Statement& s) { s.GetReflection()->MutableUnknownFields(&s)->AddVarint(99, 1); }),
             Error::damaged);
 }
@@ -291,10 +290,11 @@ TEST(Inquiry, SaysWhatWasSigned) {
   EXPECT_EQ(opened->owner, owner_id());
   EXPECT_EQ(opened->subject, some_inquiry().subject);
   EXPECT_EQ(opened->subject.hex(), sha256(Bytes([] {
-    Bytes both(32, std::byte{0x11});
-    both.insert(both.end(), 32, std::byte{0x22});
-    return both;
-  }())).hex());
+                                     Bytes both(32, std::byte{0x11});
+                                     both.insert(both.end(), 32, std::byte{0x22});
+                                     return both;
+                                   }()))
+                                       .hex());
 }
 
 TEST(Inquiry, IsRefusedWhenAnyBitIsFlippedOrAnotherSigned) {

@@ -37,8 +37,7 @@ TEST(ErrnoTable, CallersSeeWhatIsPromised) {
   EXPECT_EQ(to_errno(Error::quota_exceeded), EDQUOT);
   EXPECT_EQ(to_errno(Error::not_permitted), EPERM);
   EXPECT_EQ(to_errno(Error::access_denied), EACCES);
-  for (const Error lost :
-       {Error::io, Error::timed_out, Error::unreachable, Error::damaged, Error::protocol}) {
+  for (const Error lost : {Error::io, Error::timed_out, Error::unreachable, Error::damaged, Error::protocol}) {
     EXPECT_EQ(to_errno(lost), EIO) << to_string(lost);
   }
 }

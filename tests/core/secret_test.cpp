@@ -153,8 +153,7 @@ TEST(Secret, ManyOfEverySizeDoNotOverlap) {
     ASSERT_TRUE(all_are(small[i].view(), static_cast<std::byte>(i))) << i;
     ASSERT_TRUE(all_are(odd[i].view(), static_cast<std::byte>(i))) << i;
   }
-  for (unsigned i = 0; i < large.size(); ++i)
-    ASSERT_TRUE(all_are(large[i].view(), static_cast<std::byte>(i * 100)));
+  for (unsigned i = 0; i < large.size(); ++i) ASSERT_TRUE(all_are(large[i].view(), static_cast<std::byte>(i * 100)));
 }
 
 TEST(Secret, ThreadsGetSlotsOfTheirOwn) {

@@ -119,8 +119,7 @@ TEST(Signing, GivesTheLongVectorOfRfc8032) {
   ASSERT_EQ(signer.public_key().hex(), kLongVector.key);
   const Bytes message = hex(kLongVector.message);
   ASSERT_EQ(message.size(), 1023U);
-  const auto zero =
-      static_cast<std::size_t>(std::find(message.begin(), message.end(), std::byte{0}) - message.begin());
+  const auto zero = static_cast<std::size_t>(std::find(message.begin(), message.end(), std::byte{0}) - message.begin());
   ASSERT_LT(zero, message.size());
   const std::string_view context = as_text(ByteView(message).first(zero));
   const ByteView rest = ByteView(message).subspan(zero + 1);
@@ -134,8 +133,7 @@ TEST(Signing, RefusesEveryFlippedBit) {
   Bytes message = to_bytes(as_bytes("a promise"));
   Signature signature = signer.sign("kind", message);
   PublicKey key = signer.public_key();
-  for (const MutableByteView part :
-       {MutableByteView(message), signature.mutable_view(), key.mutable_view()}) {
+  for (const MutableByteView part : {MutableByteView(message), signature.mutable_view(), key.mutable_view()}) {
     for (std::size_t bit = 0; bit < part.size() * 8; ++bit) {
       part[bit / 8] ^= static_cast<std::byte>(1U << bit % 8);
       EXPECT_FALSE(verify_signature(key, "kind", message, signature)) << "bit " << bit;
@@ -173,8 +171,7 @@ TEST(SigningDeathTest, AbortsOnAContextThatIsNoName) {
 
 TEST(Signing, NodeIdIsTheSha256OfTheKey) {
   // FIPS 180-4's example of one block.
-  EXPECT_EQ(sha256(as_bytes("abc")).hex(),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  EXPECT_EQ(sha256(as_bytes("abc")).hex(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
   EXPECT_EQ(sha256({}).hex(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
   const Signer signer(SigningSeed::copy_of(Bytes(32, std::byte{3})));
   EXPECT_EQ(node_id_of(signer.public_key()).hex(), sha256(signer.public_key().view()).hex());

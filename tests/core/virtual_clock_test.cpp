@@ -28,8 +28,7 @@ TEST_F(VirtualClockTest, TimersOfOneMomentFireInTheOrderTheyWereSet) {
   std::string order;
   std::vector<std::unique_ptr<core::Timer>> timers;
   for (const char name : {'a', 'b', 'c', 'd'}) {
-    timers.push_back(
-        clock_.call_at(context_.get_executor(), start_ + seconds{1}, [&order, name] { order += name; }));
+    timers.push_back(clock_.call_at(context_.get_executor(), start_ + seconds{1}, [&order, name] { order += name; }));
   }
   clock_.run_for(seconds{1});
   EXPECT_EQ(order, "abcd");
@@ -53,8 +52,8 @@ TEST_F(VirtualClockTest, RunUntilReachesItsTimeExactlyAndNoTimerBehindIt) {
   bool at = false;
   bool behind = false;
   const auto on_time = clock_.call_at(context_.get_executor(), start_ + seconds{2}, [&] { at = true; });
-  const auto later = clock_.call_at(context_.get_executor(), start_ + seconds{2} + core::Nanoseconds{1},
-                                    [&] { behind = true; });
+  const auto later =
+      clock_.call_at(context_.get_executor(), start_ + seconds{2} + core::Nanoseconds{1}, [&] { behind = true; });
   clock_.run_until(start_ + seconds{2});
   EXPECT_TRUE(at);
   EXPECT_FALSE(behind);

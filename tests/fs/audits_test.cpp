@@ -152,9 +152,11 @@ TEST_F(AuditsTest, FindsAProviderRecordWhoseLeaseIsOver) {
     auto row = first_placement(catalog, volume.nodes[0]->peer.id());
     row.lease_deadline = Deadline(volume.clock.now() - 10min);
     changes.emplace_back(meta::PutPlacement{row});
-    changes.emplace_back(meta::PutRemoval{{row.shard, volume.nodes[1]->peer.id(), 1, Deadline(volume.clock.now() - 10min)}});
+    changes.emplace_back(
+        meta::PutRemoval{{row.shard, volume.nodes[1]->peer.id(), 1, Deadline(volume.clock.now() - 10min)}});
   });
-  EXPECT_EQ(ttl_faults(), (std::multiset<std::string>{std::string(kExpiredProviderRecord), std::string(kExpiredProviderRecord)}));
+  EXPECT_EQ(ttl_faults(),
+            (std::multiset<std::string>{std::string(kExpiredProviderRecord), std::string(kExpiredProviderRecord)}));
 }
 
 TEST_F(AuditsTest, FindsAPeerWhoseLeasesAreOverAndTellsItFromOneThatIsAway) {

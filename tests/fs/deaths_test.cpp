@@ -140,8 +140,7 @@ TEST_F(DeathTest, SavingOverAFileThatDiesSoonerTellsTheKernel) {
   volume.kernel.entries.clear();
   ASSERT_TRUE(volume.engine().rename(kRoot, "file.new", kRoot, "file", RenameMode::replace));
   EXPECT_EQ(volume.expires(saved), deadline);
-  EXPECT_THAT(volume.kernel.entries, Contains(Pair(kRoot, "file")))
-      << "it was told of the inherited deadline";
+  EXPECT_THAT(volume.kernel.entries, Contains(Pair(kRoot, "file"))) << "it was told of the inherited deadline";
   EXPECT_THAT(volume.kernel.pages, Contains(saved));
 }
 

@@ -42,8 +42,7 @@ TEST_F(EarlyDeathTest, EpochKeysGoWhenTheirMinuteEnds) {
   volume->clock.run_for(1ms);
   EXPECT_EQ(volume->epoch_keys->punctured().until, VirtualClock::kDefaultWall + kMinute);
   volume->clock.run_for(std::chrono::hours(5) + 7s);
-  EXPECT_EQ(volume->epoch_keys->punctured().until,
-            VirtualClock::kDefaultWall + kMinute + std::chrono::hours(5));
+  EXPECT_EQ(volume->epoch_keys->punctured().until, VirtualClock::kDefaultWall + kMinute + std::chrono::hours(5));
 }
 
 TEST_F(EarlyDeathTest, EpochKeysOfThePastGoBeforeAnythingIsServed) {
@@ -96,10 +95,9 @@ TEST_F(EarlyDeathTest, AWheelThatCannotBeWrittenIsSaidOnceAndTriedAgain) {
   volume->start();
   volume->epoch_keys->fails = true;
   volume->clock.run_for(5 * kMinute);
-  EXPECT_EQ(
-      std::ranges::count_if(
-          volume->log, [](const auto& line) { return line.find("the keys' disk") != std::string::npos; }),
-      1);
+  EXPECT_EQ(std::ranges::count_if(volume->log,
+                                  [](const auto& line) { return line.find("the keys' disk") != std::string::npos; }),
+            1);
   volume->epoch_keys->fails = false;
   volume->clock.run_for(5s);
   EXPECT_EQ(volume->epoch_keys->punctured().until, VirtualClock::kDefaultWall + 5 * kMinute);
@@ -139,8 +137,7 @@ TEST_F(EarlyDeathTest, EveryWayToDropOrReplaceAKeyIsScrubbed) {
   number = make("other", "content");
   scrubs("truncate", [&] { ASSERT_TRUE(volume->engine().set_attributes(number, with_size(0), false)); });
   scrubs("rename over it", [&] {
-    ASSERT_TRUE(
-        volume->engine().rename(core::kRootInode, "file", core::kRootInode, "other", RenameMode::replace));
+    ASSERT_TRUE(volume->engine().rename(core::kRootInode, "file", core::kRootInode, "other", RenameMode::replace));
   });
   ASSERT_TRUE(volume->set_ttl(make("short", "content"), "15s"));
   scrubs("death", [&] { volume->clock.run_for(5s); });
@@ -167,8 +164,8 @@ TEST_F(EarlyDeathTest, AScrubThatFailsIsTriedAgain) {
   volume->catalog->scrub_fails = [&] { return fails; };
   ASSERT_TRUE(volume->engine().unlink(core::kRootInode, "file"));
   volume->clock.run_for(20s);
-  EXPECT_EQ(std::ranges::count_if(
-                volume->log, [](const auto& line) { return line.find("overwriting") != std::string::npos; }),
+  EXPECT_EQ(std::ranges::count_if(volume->log,
+                                  [](const auto& line) { return line.find("overwriting") != std::string::npos; }),
             1);
   fails = false;
   const unsigned before = volume->catalog->scrubs;

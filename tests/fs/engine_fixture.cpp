@@ -29,9 +29,9 @@ void TestVolume::open() {
   const auto broken = (*catalog)->check();
   ASSERT_TRUE(broken) << broken.error();
   EXPECT_TRUE(broken->empty()) << ::testing::PrintToString(*broken);
-  auto opened =
-      Engine::open({options, *std::move(catalog), keys, std::make_unique<ephfs::testing::FakeEpochKeys>(keys.master), peers, clock,
-                    context.get_executor(), [this](std::string line) { log.push_back(std::move(line)); }, nullptr, on_warning});
+  auto opened = Engine::open(
+      {options, *std::move(catalog), keys, std::make_unique<ephfs::testing::FakeEpochKeys>(keys.master), peers, clock,
+       context.get_executor(), [this](std::string line) { log.push_back(std::move(line)); }, nullptr, on_warning});
   ASSERT_TRUE(opened) << opened.error();
   engine_ = *std::move(opened);
 }
@@ -82,8 +82,7 @@ Result<std::string> TestVolume::xattr(InodeNumber number, const std::string& nam
   return std::string(core::as_text(value));
 }
 
-Result<> TestVolume::set_xattr(InodeNumber number, const std::string& name, const std::string& value,
-                               XattrMode mode) {
+Result<> TestVolume::set_xattr(InodeNumber number, const std::string& name, const std::string& value, XattrMode mode) {
   return engine_->set_xattr(number, name, core::as_bytes(value), mode);
 }
 

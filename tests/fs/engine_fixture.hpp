@@ -49,9 +49,7 @@ class KernelLog final : public KernelCache {
   void watch(InodeNumber number, Deadline deadline, bool) override { watched[number] = deadline; }
   void pages_read(InodeNumber number) override { read.push_back(number); }
   void unwatch(InodeNumber number) override { watched.erase(number); }
-  void forget_entry(InodeNumber parent, std::string name) override {
-    entries.emplace_back(parent, std::move(name));
-  }
+  void forget_entry(InodeNumber parent, std::string name) override { entries.emplace_back(parent, std::move(name)); }
   void forget_pages(InodeNumber number) override { pages.push_back(number); }
   void clock_changed() override { ++clock_changes; }
 

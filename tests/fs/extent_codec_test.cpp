@@ -121,7 +121,8 @@ TEST(ExtentCodecTest, NoTwoBlocksOfAStripeShareANonce) {
   // Extents follow one another as the log appends them; a block's nonce is where its ciphertext begins.
   std::set<std::uint64_t> nonces;
   for (std::uint64_t at = 0; at + kSealedBlockBytes < kStripeCapacity;) {
-    const std::uint64_t length = random.between(1, plain_capacity(std::min<std::uint64_t>(kStripeCapacity - at, 70'000)));
+    const std::uint64_t length =
+        random.between(1, plain_capacity(std::min<std::uint64_t>(kStripeCapacity - at, 70'000)));
     meta::ExtentRecord extent;
     extent.length = extent.origin_length = length;
     extent.stripe_offset = at;
@@ -152,7 +153,8 @@ TEST(ExtentCodecTest, ExtentsThatCannotBeAreDamaged) {
   EXPECT_TRUE(broken([](auto& extent) { extent.offset = 4095; }));
   EXPECT_TRUE(broken([](auto& extent) { extent.length = 1001; }));
   EXPECT_TRUE(broken([](auto& extent) { extent.offset = ~std::uint64_t{0}; }));
-  for (const auto& [offset, length] : {std::pair<std::uint64_t, std::uint64_t>{4095, 10}, {4096, 1001}, {5095, 2}, {4096, 0}}) {
+  for (const auto& [offset, length] :
+       {std::pair<std::uint64_t, std::uint64_t>{4095, 10}, {4096, 1001}, {5095, 2}, {4096, 0}}) {
     const auto cut = cut_blocks(good, offset, length);
     ASSERT_FALSE(cut);
     EXPECT_EQ(cut.error().code, core::Error::invalid_argument);

@@ -7,8 +7,7 @@
 
 namespace ephfs::fs::testing {
 
-FakeStripes::FakeStripes(std::shared_ptr<FakeDisk> disk, core::Clock& clock)
-    : disk_(std::move(disk)), clock_(clock) {
+FakeStripes::FakeStripes(std::shared_ptr<FakeDisk> disk, core::Clock& clock) : disk_(std::move(disk)), clock_(clock) {
   // Stripes are appended to by the run that opened them only.
   disk_->open.clear();
 }
@@ -89,8 +88,7 @@ Result<> FakeStripes::copy_out(const meta::ExtentRecord& extent, FileCipher ciph
   if (offset < extent.offset || offset + out.size() > extent.offset + extent.length) {
     return core::fail(core::Error::invalid_argument, "outside the slice");
   }
-  std::copy_n(kept.bytes.begin() + static_cast<std::ptrdiff_t>(offset - extent.origin_offset), out.size(),
-              out.begin());
+  std::copy_n(kept.bytes.begin() + static_cast<std::ptrdiff_t>(offset - extent.origin_offset), out.size(), out.begin());
   return {};
 }
 

@@ -59,8 +59,7 @@ class FakeStripes final : public Stripes {
                            core::MutableByteView out, bool sequential, net::CallLimits limits) override;
   void prefetch(StripeNumber stripe) override { disk_->prefetched.push_back(stripe); }
   Result<> sync(const std::vector<StripeNumber>& stripes) override;
-  awaitable<Result<>> settle(std::vector<StripeNumber> stripes, Durability durability,
-                             core::Boottime until) override;
+  awaitable<Result<>> settle(std::vector<StripeNumber> stripes, Durability durability, core::Boottime until) override;
   Result<> set_deadline(StripeNumber stripe, Deadline deadline) override;
   void collect_soon() override {}
   Result<StripeHealth> health(StripeNumber stripe) const override;

@@ -12,8 +12,7 @@ namespace ephfs::fs::testing {
 class FaultyCatalog final : public meta::Catalog {
  public:
   /// `fails` is asked before each commit, `sync_fails` before each sync.
-  FaultyCatalog(std::unique_ptr<meta::Catalog> real, std::function<bool()> fails,
-                std::function<bool()> sync_fails = {})
+  FaultyCatalog(std::unique_ptr<meta::Catalog> real, std::function<bool()> fails, std::function<bool()> sync_fails = {})
       : real_(std::move(real)), fails_(std::move(fails)), sync_fails_(std::move(sync_fails)) {}
 
   meta::Result<> commit(const meta::Changes& changes) override {
@@ -34,12 +33,8 @@ class FaultyCatalog final : public meta::Catalog {
   unsigned scrubs = 0;
   std::function<bool()> scrub_fails;
 
-  meta::Result<std::optional<core::Bytes>> value(const std::string& key) const override {
-    return real_->value(key);
-  }
-  meta::Result<std::optional<meta::InodeRecord>> inode(core::InodeNumber n) const override {
-    return real_->inode(n);
-  }
+  meta::Result<std::optional<core::Bytes>> value(const std::string& key) const override { return real_->value(key); }
+  meta::Result<std::optional<meta::InodeRecord>> inode(core::InodeNumber n) const override { return real_->inode(n); }
   meta::Result<core::InodeNumber> last_inode() const override { return real_->last_inode(); }
   meta::Result<core::StripeNumber> last_stripe() const override { return real_->last_stripe(); }
   meta::Result<std::optional<meta::InodeRecord>> lookup(core::InodeNumber parent,
@@ -50,16 +45,13 @@ class FaultyCatalog final : public meta::Catalog {
                                                     std::size_t limit) const override {
     return real_->names(parent, after, limit);
   }
-  meta::Result<std::optional<std::pair<core::InodeNumber, std::string>>> parent_of(
-      core::InodeNumber n) const override {
+  meta::Result<std::optional<std::pair<core::InodeNumber, std::string>>> parent_of(core::InodeNumber n) const override {
     return real_->parent_of(n);
   }
-  meta::Result<std::vector<std::pair<core::InodeNumber, std::string>>> names_of(
-      core::InodeNumber n) const override {
+  meta::Result<std::vector<std::pair<core::InodeNumber, std::string>>> names_of(core::InodeNumber n) const override {
     return real_->names_of(n);
   }
-  meta::Result<std::optional<core::Bytes>> xattr(core::InodeNumber n,
-                                                 const std::string& name) const override {
+  meta::Result<std::optional<core::Bytes>> xattr(core::InodeNumber n, const std::string& name) const override {
     return real_->xattr(n, name);
   }
   meta::Result<std::vector<std::string>> xattr_names(core::InodeNumber n) const override {
@@ -78,8 +70,7 @@ class FaultyCatalog final : public meta::Catalog {
                                                                  std::size_t limit) const override {
     return real_->stripes_in_state(state, limit);
   }
-  meta::Result<std::vector<meta::StripeRecord>> dead_stripes(core::Instant now,
-                                                             std::size_t limit) const override {
+  meta::Result<std::vector<meta::StripeRecord>> dead_stripes(core::Instant now, std::size_t limit) const override {
     return real_->dead_stripes(now, limit);
   }
   meta::Result<std::vector<meta::StripeRecord>> sparse_stripes(unsigned permille, core::Instant later,
@@ -89,17 +80,14 @@ class FaultyCatalog final : public meta::Catalog {
   meta::Result<std::vector<meta::PlacementRecord>> placements(core::StripeNumber stripe) const override {
     return real_->placements(stripe);
   }
-  meta::Result<std::vector<meta::PlacementRecord>> owed(std::size_t limit) const override {
-    return real_->owed(limit);
-  }
+  meta::Result<std::vector<meta::PlacementRecord>> owed(std::size_t limit) const override { return real_->owed(limit); }
   meta::Result<std::vector<meta::RemovalRecord>> removals(std::size_t limit) const override {
     return real_->removals(limit);
   }
   meta::Result<std::vector<core::InodeNumber>> expired(core::Instant now, std::size_t limit) const override {
     return real_->expired(now, limit);
   }
-  meta::Result<std::vector<meta::ExpiredInode>> expired_inodes(core::Instant now,
-                                                               std::size_t limit) const override {
+  meta::Result<std::vector<meta::ExpiredInode>> expired_inodes(core::Instant now, std::size_t limit) const override {
     return real_->expired_inodes(now, limit);
   }
   meta::Result<core::Deadline> next_deadline() const override { return real_->next_deadline(); }
@@ -109,8 +97,7 @@ class FaultyCatalog final : public meta::Catalog {
   meta::Result<meta::ExpiringTotals> expiring(core::Instant from, core::Instant until) const override {
     return real_->expiring(from, until);
   }
-  meta::Result<std::vector<meta::ExpiringRecord>> expiring_list(const meta::ExpiringRecord& after,
-                                                                core::Instant until,
+  meta::Result<std::vector<meta::ExpiringRecord>> expiring_list(const meta::ExpiringRecord& after, core::Instant until,
                                                                 std::size_t limit) const override {
     return real_->expiring_list(after, until, limit);
   }

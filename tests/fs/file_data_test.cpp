@@ -134,8 +134,7 @@ struct DirtyOracle {
         seen[run.offset + i] = true;
       }
     }
-    for (std::size_t i = from; i < std::min(to, bytes.size()); ++i)
-      ASSERT_EQ(seen[i], is_dirty[i]) << "at " << i;
+    for (std::size_t i = from; i < std::min(to, bytes.size()); ++i) ASSERT_EQ(seen[i], is_dirty[i]) << "at " << i;
   }
 };
 
@@ -147,8 +146,7 @@ TEST(DirtyRanges, AgreeWithAnArray) {
   DirtyRanges dirty;
   for (int step = 0; step < 100'000; ++step) {
     const auto from = random.below(kSize);
-    const auto length =
-        random.between(1, std::min<std::uint64_t>(kSize - from, random.chance(20) ? kSize : 60));
+    const auto length = random.between(1, std::min<std::uint64_t>(kSize - from, random.chance(20) ? kSize : 60));
     switch (random.below(5)) {
       case 0:
         dirty.erase(from, from + length);
@@ -244,8 +242,7 @@ TEST(ExtentMap, ChangesKeepTheCatalogTheSame) {
   ExtentTable table;
   for (int step = 1; step <= 100'000; ++step) {
     const auto from = random.below(kSize);
-    const auto length =
-        random.between(1, std::min<std::uint64_t>(kSize - from, random.chance(20) ? kSize : 40));
+    const auto length = random.between(1, std::min<std::uint64_t>(kSize - from, random.chance(20) ? kSize : 40));
     const std::uint64_t to = random.chance(300) ? kEnd : from + length;
     const bool erases = to == kEnd || random.chance(4);
     const auto name = static_cast<std::uint64_t>(step);
@@ -306,8 +303,8 @@ TEST(FileData, ReadsDirtyBytesOverExtentsOverHoles) {
   EXPECT_EQ(plan.parts[1].extent, extent_at(40, 10, 2));
   auto expected = filled(60, 9);
   const auto fill = [&](std::size_t from, std::size_t to, int value) {
-    std::fill(expected.begin() + static_cast<std::ptrdiff_t>(from),
-              expected.begin() + static_cast<std::ptrdiff_t>(to), static_cast<std::byte>(value));
+    std::fill(expected.begin() + static_cast<std::ptrdiff_t>(from), expected.begin() + static_cast<std::ptrdiff_t>(to),
+              static_cast<std::byte>(value));
   };
   fill(0, 5, 0);
   fill(20, 30, 7);

@@ -52,8 +52,7 @@ TEST_F(FileIoTest, AWriterWaitsForRoomInStaging) {
   small.disk->room = 0;
   EXPECT_EQ(small.engine().try_write(*file, 1000, filled(1000, 2)).error().code, core::Error::would_block);
   const auto begin = small.clock.boot_now();
-  const auto timer =
-      small.clock.call_at(small.io.get_executor(), begin + 2s, [&] { small.disk->room = 10'000; });
+  const auto timer = small.clock.call_at(small.io.get_executor(), begin + 2s, [&] { small.disk->room = 10'000; });
   EXPECT_TRUE(small.write(file, 1000, filled(1000, 2)));
   EXPECT_GE(small.clock.boot_now() - begin, 2s);
   EXPECT_LE(small.clock.boot_now() - begin, 3s);
@@ -159,8 +158,7 @@ TEST_F(FileIoTest, SequentialReadersAreReadAheadOf) {
     volume.engine().release(other);
   }
   EXPECT_TRUE(volume.disk->prefetched.empty()) << "nobody reads on";
-  for (std::uint64_t at = 0; at < 5 * kMiB; at += out.size())
-    ASSERT_TRUE(volume.engine().try_read(*file, at, out));
+  for (std::uint64_t at = 0; at < 5 * kMiB; at += out.size()) ASSERT_TRUE(volume.engine().try_read(*file, at, out));
   const auto& ahead = volume.disk->prefetched;
   for (const std::int64_t stripe : {2, 3, 4}) {
     EXPECT_NE(std::ranges::find(ahead, StripeNumber{stripe}), ahead.end()) << "stripe " << stripe;

@@ -117,8 +117,7 @@ class FileModel {
   /// A change that is committed at once: what is on disk is known again only after a flush.
   void fill_zero(ModelFile& file, std::uint64_t from, std::uint64_t to) {
     to = std::min<std::uint64_t>(to, file.bytes.size());
-    if (from < to)
-      std::fill_n(file.bytes.begin() + static_cast<std::ptrdiff_t>(from), to - from, std::byte{0});
+    if (from < to) std::fill_n(file.bytes.begin() + static_cast<std::ptrdiff_t>(from), to - from, std::byte{0});
     file.is_flushed = false;
   }
 
@@ -149,9 +148,8 @@ class FileModel {
     ASSERT_TRUE(got) << got.error();
     const auto left = offset < file.bytes.size() ? file.bytes.size() - offset : 0;
     ASSERT_EQ(*got, std::min<std::uint64_t>(left, out.size()));
-    ASSERT_TRUE(
-        std::equal(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(*got),
-                   file.bytes.begin() + static_cast<std::ptrdiff_t>(std::min(offset, file.bytes.size()))))
+    ASSERT_TRUE(std::equal(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(*got),
+                           file.bytes.begin() + static_cast<std::ptrdiff_t>(std::min(offset, file.bytes.size()))))
         << "at " << offset;
   }
   void truncate(ModelFile& file) {

@@ -44,8 +44,7 @@ class FileVolume {
     const auto broken = (*real)->check();
     ASSERT_TRUE(broken) << broken.error();
     EXPECT_TRUE(broken->empty()) << ::testing::PrintToString(*broken);
-    auto wrapped =
-        std::make_unique<FaultyCatalog>(*std::move(real), [this] { return fail_commit && fail_commit(); });
+    auto wrapped = std::make_unique<FaultyCatalog>(*std::move(real), [this] { return fail_commit && fail_commit(); });
     catalog = wrapped.get();
     auto fake_keys = std::make_unique<ephfs::testing::FakeEpochKeys>(keys.master);
     epoch_keys = fake_keys.get();

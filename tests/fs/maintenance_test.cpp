@@ -19,8 +19,7 @@ class MaintenanceTest : public FileVolumeTest {
   }
   std::vector<StripeNumber> stripes_of(const File& file) {
     std::vector<StripeNumber> stripes;
-    for (const auto& extent : volume.catalog->extents(file->inode->number).value())
-      stripes.push_back(extent.stripe);
+    for (const auto& extent : volume.catalog->extents(file->inode->number).value()) stripes.push_back(extent.stripe);
     return stripes;
   }
   /// As the placer does.

@@ -13,8 +13,7 @@ namespace {
 constexpr InodeNumber kRoot = core::kRootInode;
 
 /// Everything that can be seen of a tree, one line each.
-void describe(Engine& engine, InodeNumber directory, const std::string& path,
-              std::vector<std::string>& lines) {
+void describe(Engine& engine, InodeNumber directory, const std::string& path, std::vector<std::string>& lines) {
   const auto opened = engine.open_directory(directory);
   ASSERT_TRUE(opened);
   ASSERT_TRUE(engine.rewind(**opened));
@@ -24,8 +23,8 @@ void describe(Engine& engine, InodeNumber directory, const std::string& path,
     const auto ttl = engine.xattr(found->number, "user.ephfs.expires");
     lines.push_back(path + name.name + " inode " + std::to_string(found->number.value) + " mode " +
                     std::to_string(found->mode) + " links " + std::to_string(found->links) + " size " +
-                    std::to_string(found->size) + " changed " + std::to_string(found->changed.ns) +
-                    " expires " + (ttl ? std::string(core::as_text(*ttl)) : ttl.error().message()));
+                    std::to_string(found->size) + " changed " + std::to_string(found->changed.ns) + " expires " +
+                    (ttl ? std::string(core::as_text(*ttl)) : ttl.error().message()));
     if (S_ISDIR(found->mode)) describe(engine, found->number, path + name.name + "/", lines);
   }
 }
@@ -50,8 +49,7 @@ class NamespaceFaultTest : public ::testing::Test {
     std::vector<std::string> lines;
     describe(volume.engine(), kRoot, "/", lines);
     const auto root = volume.engine().attributes(kRoot, false);
-    lines.push_back("root links " + std::to_string(root->links) + " changed " +
-                    std::to_string(root->changed.ns));
+    lines.push_back("root links " + std::to_string(root->links) + " changed " + std::to_string(root->changed.ns));
     return lines;
   }
   InodeNumber number_of(const std::string& name) { return volume.engine().lookup(kRoot, name)->number; }
@@ -75,29 +73,19 @@ TEST_F(NamespaceFaultTest, FailedCommitChangesNothing) {
       {"unlink of a link", [](auto& e, auto&) { return errno_of(e.unlink(kRoot, "hard")); }},
       {"rmdir", [](auto& e, auto&) { return errno_of(e.remove_directory(kRoot, "empty")); }},
       {"rename",
-       [](auto& e, auto& n) {
-         return errno_of(e.rename(kRoot, "file", n("full"), "new", RenameMode::replace));
-       }},
+       [](auto& e, auto& n) { return errno_of(e.rename(kRoot, "file", n("full"), "new", RenameMode::replace)); }},
       {"rename over",
        [](auto& e, auto&) { return errno_of(e.rename(kRoot, "file", kRoot, "other", RenameMode::replace)); }},
       {"rename of a directory",
        [](auto& e, auto&) { return errno_of(e.rename(kRoot, "full", kRoot, "empty", RenameMode::replace)); }},
       {"exchange",
-       [](auto& e, auto& n) {
-         return errno_of(e.rename(kRoot, "empty", n("full"), "child", RenameMode::exchange));
-       }},
-      {"chmod",
-       [](auto& e, auto& n) { return errno_of(e.set_attributes(n("file"), with_mode(0600), false)); }},
-      {"truncate",
-       [](auto& e, auto& n) { return errno_of(e.set_attributes(n("file"), with_size(10), false)); }},
-      {"ttl",
-       [&](auto& e, auto& n) {
-         return errno_of(e.set_xattr(n("file"), "user.ephfs.ttl", text("1h"), XattrMode::any));
-       }},
+       [](auto& e, auto& n) { return errno_of(e.rename(kRoot, "empty", n("full"), "child", RenameMode::exchange)); }},
+      {"chmod", [](auto& e, auto& n) { return errno_of(e.set_attributes(n("file"), with_mode(0600), false)); }},
+      {"truncate", [](auto& e, auto& n) { return errno_of(e.set_attributes(n("file"), with_size(10), false)); }},
+      {"ttl", [&](auto& e,
+                  auto& n) { return errno_of(e.set_xattr(n("file"), "user.ephfs.ttl", text("1h"), XattrMode::any)); }},
       {"xattr",
-       [&](auto& e, auto& n) {
-         return errno_of(e.set_xattr(n("file"), "user.a", text("1"), XattrMode::any));
-       }},
+       [&](auto& e, auto& n) { return errno_of(e.set_xattr(n("file"), "user.a", text("1"), XattrMode::any)); }},
   };
   const auto number = [this](const std::string& name) { return number_of(name); };
   for (const auto& operation : operations) {
@@ -123,8 +111,7 @@ TEST_F(NamespaceFaultTest, FailedCommitChangesNothing) {
 
 TEST_F(NamespaceFaultTest, ReaperTriesAgain) {
   volume.start();
-  ASSERT_TRUE(
-      volume.engine().set_xattr(number_of("other"), "user.ephfs.ttl", core::as_bytes("10s"), XattrMode::any));
+  ASSERT_TRUE(volume.engine().set_xattr(number_of("other"), "user.ephfs.ttl", core::as_bytes("10s"), XattrMode::any));
   volume.clock.run_for(std::chrono::seconds(9));
   volume.fail_commit = [] { return true; };
   volume.clock.run_for(std::chrono::seconds(5));
@@ -169,8 +156,7 @@ TEST(NamespaceThreads, ChangeTheTreeTogether) {
           break;
         case 4:
         case 5:
-          (void)engine.rename(directory(), name(), directory(), name(),
-                              static_cast<RenameMode>(random.below(3)));
+          (void)engine.rename(directory(), name(), directory(), name(), static_cast<RenameMode>(random.below(3)));
           break;
         case 6:
           if (const auto found = engine.lookup(directory(), name())) {

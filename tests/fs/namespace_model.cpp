@@ -129,9 +129,8 @@ int NamespaceModel::remove_directory(const ModelPointer& parent, const std::stri
   return 0;
 }
 
-int NamespaceModel::rename(const ModelPointer& parent, const std::string& name,
-                           const ModelPointer& new_parent, const std::string& new_name, RenameMode mode,
-                           core::Instant now) {
+int NamespaceModel::rename(const ModelPointer& parent, const std::string& name, const ModelPointer& new_parent,
+                           const std::string& new_name, RenameMode mode, core::Instant now) {
   if (const int wrong = check_name(name)) return wrong;
   if (const int wrong = check_name(new_name)) return wrong;
   if (!S_ISDIR(parent->mode) || !S_ISDIR(new_parent->mode)) return ENOTDIR;

@@ -37,11 +37,9 @@ class NamespaceModel {
   int remove_directory(const ModelPointer& parent, const std::string& name, core::Instant now);
   int rename(const ModelPointer& parent, const std::string& name, const ModelPointer& new_parent,
              const std::string& new_name, RenameMode mode, core::Instant now);
-  int lookup(const ModelPointer& parent, const std::string& name, core::Instant now,
-             ModelPointer& found) const;
+  int lookup(const ModelPointer& parent, const std::string& name, core::Instant now, ModelPointer& found) const;
   /// Names that are alive.
-  [[nodiscard]] static std::map<std::string, ModelPointer> list(const ModelInode& directory,
-                                                                core::Instant now);
+  [[nodiscard]] static std::map<std::string, ModelPointer> list(const ModelInode& directory, core::Instant now);
   [[nodiscard]] static bool is_dead(const ModelInode& inode, core::Instant now);
 
   ModelPointer root;

@@ -99,8 +99,7 @@ class NamespaceRun {
   }
   /// Mostly a directory that is there; now and then one that was removed, or a file.
   ModelPointer pick_parent() {
-    if (random_.chance(20))
-      return pick([](const auto& inode) { return inode.removed && S_ISDIR(inode.mode); });
+    if (random_.chance(20)) return pick([](const auto& inode) { return inode.removed && S_ISDIR(inode.mode); });
     if (random_.chance(20)) return pick([](const auto& inode) { return !inode.removed; });
     return pick([](const auto& inode) { return !inode.removed && S_ISDIR(inode.mode); });
   }
@@ -127,8 +126,7 @@ class NamespaceRun {
   void make() {
     const auto parent = pick_parent();
     const auto name = pick_name();
-    constexpr std::array kModes{S_IFREG | 0644U, S_IFREG | 0600U, S_IFDIR | 0755U, S_IFLNK | 0777U,
-                                S_IFIFO | 0640U};
+    constexpr std::array kModes{S_IFREG | 0644U, S_IFREG | 0600U, S_IFDIR | 0755U, S_IFLNK | 0777U, S_IFIFO | 0640U};
     const std::uint32_t mode = kModes.at(random_.below(kModes.size()));
     const std::string target = S_ISLNK(mode) ? "to " + name : "";
     ModelPointer made;
@@ -160,8 +158,7 @@ class NamespaceRun {
     const auto parent = pick_parent();
     const auto name = pick_name();
     const int expected = model_.remove_directory(parent, name, now());
-    ASSERT_EQ(outcome("rmdir", engine().remove_directory(parent->number, name)), expected)
-        << "rmdir " << name;
+    ASSERT_EQ(outcome("rmdir", engine().remove_directory(parent->number, name)), expected) << "rmdir " << name;
     compare_number(*parent);
   }
   void rename() {
@@ -234,9 +231,13 @@ void follow_the_model(int steps, std::size_t inodes_kept) {
   EXPECT_GE(run.buried(), 50U);
 }
 
-TEST(NamespaceModelTest, EngineDoesWhatTheModelDoes) { follow_the_model(20'000, EngineOptions{}.inodes_kept); }
+TEST(NamespaceModelTest, EngineDoesWhatTheModelDoes) {
+  follow_the_model(20'000, EngineOptions{}.inodes_kept);
+}
 
-TEST(NamespaceModelTest, EngineDoesSoWithNearlyNoInodeInMemory) { follow_the_model(20'000, 2); }
+TEST(NamespaceModelTest, EngineDoesSoWithNearlyNoInodeInMemory) {
+  follow_the_model(20'000, 2);
+}
 
 using NamespaceTest = EngineTest;
 
@@ -293,11 +294,9 @@ TEST_F(NamespaceTest, ParentsTimesFollowTheirNames) {
            after->accessed == before->accessed;
   };
   InodeNumber file;
-  EXPECT_TRUE(
-      changes_root([&] { file = engine.make_node(kRoot, "file", S_IFREG | 0644, 0, kUser)->number; }));
+  EXPECT_TRUE(changes_root([&] { file = engine.make_node(kRoot, "file", S_IFREG | 0644, 0, kUser)->number; }));
   EXPECT_TRUE(changes_root([&] { EXPECT_TRUE(engine.make_link(file, kRoot, "link")); }));
-  EXPECT_TRUE(
-      changes_root([&] { EXPECT_TRUE(engine.rename(kRoot, "link", kRoot, "moved", RenameMode::replace)); }));
+  EXPECT_TRUE(changes_root([&] { EXPECT_TRUE(engine.rename(kRoot, "link", kRoot, "moved", RenameMode::replace)); }));
   EXPECT_TRUE(changes_root([&] { EXPECT_TRUE(engine.unlink(kRoot, "moved")); }));
   EXPECT_FALSE(changes_root([&] { EXPECT_TRUE(engine.set_attributes(file, with_mode(0600), false)); }));
   EXPECT_FALSE(changes_root([&] { EXPECT_FALSE(engine.unlink(kRoot, "absent")); }));

@@ -35,8 +35,8 @@ class ReadingTest : public ::testing::Test {
   [[nodiscard]] MoodyPeer& peer_of_shard(std::uint8_t index) {
     const auto rows = volume.catalog->placements(volume.stripes_of(*file).front());
     EXPECT_TRUE(rows) << rows.error();
-    const auto found = std::ranges::find(volume.machines, (*rows)[index].node,
-                                         [](const auto& machine) { return machine->peer.id(); });
+    const auto found =
+        std::ranges::find(volume.machines, (*rows)[index].node, [](const auto& machine) { return machine->peer.id(); });
     return (*found)->peer;
   }
   [[nodiscard]] std::size_t fetches() const {
@@ -187,8 +187,8 @@ TEST_F(ReadingTest, AReaderMayGiveUp) {
     core::Bytes out(100);
     const net::CallLimits limits{volume.in(10s), stop.get_token()};
     const core::Boottime began = volume.clock.boot_now();
-    const auto read = volume.run(
-        volume.stripes->read(file->extents.front(), {file->id, &file->key}, 0, out, sequential, limits));
+    const auto read =
+        volume.run(volume.stripes->read(file->extents.front(), {file->id, &file->key}, 0, out, sequential, limits));
     ASSERT_FALSE(read);
     EXPECT_EQ(read.error().code, Error::cancelled);
     EXPECT_EQ(volume.clock.boot_now() - began, core::Nanoseconds(100ms));
@@ -245,8 +245,7 @@ TEST_F(ReadingTest, AShardThatItsNodeLostIsStoredAgain) {
   place(400'000);
   const auto rows = volume.catalog->placements(volume.stripes_of(*file).front());
   ASSERT_TRUE(rows);
-  auto& machine = **std::ranges::find(volume.machines, (*rows)[0].node,
-                                      [](const auto& one) { return one->peer.id(); });
+  auto& machine = **std::ranges::find(volume.machines, (*rows)[0].node, [](const auto& one) { return one->peer.id(); });
   ASSERT_TRUE(machine.store.remove((*rows)[0].shard, node::RemovalSync::synced));
   EXPECT_TRUE(volume.check_all(*file));
   volume.clock.run_for(1min);
@@ -258,8 +257,7 @@ TEST_F(ReadingTest, AnotherFilesKeyOpensNothing) {
   const core::Key other = core::random_key();
   core::Bytes out(100);
   const net::CallLimits limits{volume.in(10s), {}};
-  const auto read =
-      volume.run(volume.stripes->read(file->extents.front(), {file->id, &other}, 0, out, false, limits));
+  const auto read = volume.run(volume.stripes->read(file->extents.front(), {file->id, &other}, 0, out, false, limits));
   ASSERT_FALSE(read);
   EXPECT_EQ(read.error().code, Error::damaged);
   EXPECT_TRUE(volume.check_all(*file)) << "and nobody is blamed for it";

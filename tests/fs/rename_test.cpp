@@ -142,8 +142,8 @@ TEST_P(RenameRules, AreFollowed) {
 }
 
 std::string name_of_row(const ::testing::TestParamInfo<RenameRow>& info) {
-  std::string name = std::string(info.param.from) + "To" + info.param.to +
-                     kModeNames.at(static_cast<std::size_t>(info.param.mode));
+  std::string name =
+      std::string(info.param.from) + "To" + info.param.to + kModeNames.at(static_cast<std::size_t>(info.param.mode));
   std::erase(name, '/');
   return name;
 }
@@ -182,10 +182,10 @@ struct CarryRow {
 
 TEST_F(RenameTest, DeadlineOfWhatIsReplacedIsCarriedUnlessTheSourceHasItsOwn) {
   constexpr auto kTtl = "user.ephfs.ttl";
-  for (const auto& row : {CarryRow{"inherited over inherited", false, false, true},
-                          CarryRow{"inherited over explicit", false, true, true},
-                          CarryRow{"explicit over inherited", true, false, false},
-                          CarryRow{"explicit over explicit", true, true, false}}) {
+  for (const auto& row :
+       {CarryRow{"inherited over inherited", false, false, true},
+        CarryRow{"inherited over explicit", false, true, true}, CarryRow{"explicit over inherited", true, false, false},
+        CarryRow{"explicit over explicit", true, true, false}}) {
     SCOPED_TRACE(row.what);
     const auto target = volume.write_file(kRoot, "target", "old").number;
     if (row.target_explicit) {

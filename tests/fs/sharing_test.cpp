@@ -26,7 +26,9 @@ class SharingTest : public ::testing::Test {
     }
     return made;
   }
-  Result<SharedLink> share(InodeNumber number, ShareWish made) { return volume.run(volume.engine().share(number, std::move(made))); }
+  Result<SharedLink> share(InodeNumber number, ShareWish made) {
+    return volume.run(volume.engine().share(number, std::move(made)));
+  }
   Result<net::TakenShare> take(const net::ShareLink& link, std::size_t holder = 0) {
     const auto peer = volume.peers.find(link.holders[holder].id);
     const net::CallLimits limits{volume.clock.boot_now() + 10s, {}};
@@ -38,7 +40,8 @@ class SharingTest : public ::testing::Test {
     EPHFS_TRY(auto file, meta::open_shared_file(taken.content.view(), link.secret, link.share));
     EPHFS_TRY(auto manifest, meta::open_manifest(file.manifest));
     std::string content(manifest.size, '\0');
-    ManifestReader reader({volume.peers, volume.clock, volume.context.get_executor()}, std::move(manifest), std::move(file.key));
+    ManifestReader reader({volume.peers, volume.clock, volume.context.get_executor()}, std::move(manifest),
+                          std::move(file.key));
     data_bytes_ = 0;
     ManifestReader::Sink sink = [&](std::uint64_t offset, core::ByteView bytes) -> Result<> {
       data_bytes_ += bytes.size();
@@ -227,14 +230,16 @@ TEST_F(SharingTest, OpensNothingButItsOwnFile) {
   EXPECT_FALSE(meta::open_shared_file(taken->content.view(), one->link.secret, one->link.share));
   const auto peer = volume.peers.find(two->link.holders[0].id);
   const net::CallLimits limits{volume.clock.boot_now() + 10s, {}};
-  const auto guess = volume.run(peer->take_share({two->link.share, core::share_token(one->link.secret, two->link.share)}, limits));
+  const auto guess =
+      volume.run(peer->take_share({two->link.share, core::share_token(one->link.secret, two->link.share)}, limits));
   EXPECT_EQ(guess.error().code, core::Error::not_permitted);
   // The key of one file in the stripes of the other: AEAD refuses.
   auto opened = meta::open_shared_file(taken->content.view(), two->link.secret, two->link.share).value();
   auto manifest = meta::open_manifest(opened.manifest).value();
   const auto first = take(one->link).value();
   auto other = meta::open_shared_file(first.content.view(), one->link.secret, one->link.share).value();
-  ManifestReader reader({volume.peers, volume.clock, volume.context.get_executor()}, std::move(manifest), std::move(other.key));
+  ManifestReader reader({volume.peers, volume.clock, volume.context.get_executor()}, std::move(manifest),
+                        std::move(other.key));
   ManifestReader::Sink sink = [](std::uint64_t, core::ByteView) -> Result<> {
     ADD_FAILURE() << "something was opened";
     return {};

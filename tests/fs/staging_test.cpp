@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Appending, sealing, and what a crash leaves.
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <fstream>
+
+#include <sys/stat.h>
 
 #include "fs/extent_codec.hpp"
 #include "node/file_shard_store.hpp"

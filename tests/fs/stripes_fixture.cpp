@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/fs/stripes_fixture.hpp"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <set>
+
+#include <sys/stat.h>
 
 namespace ephfs::fs::testing {
 
@@ -93,8 +93,7 @@ std::shared_ptr<net::Peer> Pool::find(const core::NodeId& id) const {
   return found == peers.end() ? nullptr : *found;
 }
 
-StripesVolume::StripesVolume(std::size_t machine_count, node::ShardStore* first_store)
-    : owner(core::random_key()) {
+StripesVolume::StripesVolume(std::size_t machine_count, node::ShardStore* first_store) : owner(core::random_key()) {
   for (std::size_t i = 0; i < machine_count; ++i) add_machine(i == 0 ? first_store : nullptr);
   options.directory = directory / "volume";
   std::filesystem::create_directory(options.directory);

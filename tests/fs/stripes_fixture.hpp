@@ -27,9 +27,9 @@ using namespace std::chrono_literals;  // NOLINT: spans in tests read better as 
 
 enum class Mood : std::uint8_t {
   fine,
-  down,     // connections are refused
-  silent,   // calls are never answered
-  lying,    // fetches give other bytes
+  down,    // connections are refused
+  silent,  // calls are never answered
+  lying,   // fetches give other bytes
 };
 
 /// A peer over a real LocalPeer, with moods.

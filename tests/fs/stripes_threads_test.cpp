@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The data path on real threads and the machine's clock: what a virtual clock cannot show. Nothing here is timed.
-#include <sys/stat.h>
-
 #include <thread>
 
 #include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_future.hpp>
+#include <sys/stat.h>
 
 #include "tests/fs/stripes_fixture.hpp"
 
@@ -63,7 +62,8 @@ class ThreadedVolume {
 /// One thread's file: appends, reads back, makes safe.
 class Worker {
  public:
-  Worker(ThreadedVolume& volume, std::uint64_t seed, InodeNumber inode) : volume_(volume), random_(seed), inode_(inode) {}
+  Worker(ThreadedVolume& volume, std::uint64_t seed, InodeNumber inode)
+      : volume_(volume), random_(seed), inode_(inode) {}
 
   void operator()() {
     meta::InodeRecord record;
@@ -113,8 +113,8 @@ class Worker {
   void check(const meta::ExtentRecord& extent) {
     core::Bytes got(extent.length);
     const net::CallLimits limits{volume_.soon(), {}};
-    const auto read = volume_.run(
-        volume_.stripes->read(extent, {file_, &key_}, extent.offset, got, random_.chance(2), limits));
+    const auto read =
+        volume_.run(volume_.stripes->read(extent, {file_, &key_}, extent.offset, got, random_.chance(2), limits));
     ASSERT_TRUE(read) << read.error();
     ASSERT_TRUE(std::ranges::equal(got, core::ByteView(content_).subspan(extent.offset, extent.length)));
   }

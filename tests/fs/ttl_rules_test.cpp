@@ -89,8 +89,7 @@ class TickingClock final : public core::Clock {
   explicit TickingClock(VirtualClock& clock) : clock_(clock) {}
   [[nodiscard]] core::Instant now() const override { return clock_.now() + Milliseconds(ticks_++); }
   [[nodiscard]] core::Boottime boot_now() const override { return clock_.boot_now(); }
-  [[nodiscard]] std::unique_ptr<core::Timer> call_at(core::asio::any_io_executor executor,
-                                                     core::Boottime when,
+  [[nodiscard]] std::unique_ptr<core::Timer> call_at(core::asio::any_io_executor executor, core::Boottime when,
                                                      std::function<void()> handler) override {
     return clock_.call_at(std::move(executor), when, std::move(handler));
   }
@@ -170,8 +169,7 @@ TEST_F(TtlTest, FileInheritsFromDirectoryElseFromVolume) {
   ASSERT_TRUE(volume.set_xattr(directory, kTtl, "2h"));
   EXPECT_EQ(*volume.xattr(directory, kTtl), "2h");
   EXPECT_EQ(left(make_file(directory, "file")), 2h);
-  EXPECT_EQ(left(make_file(make_directory(directory, "sub"), "file")), 2h)
-      << "subdirectories copy the default";
+  EXPECT_EQ(left(make_file(make_directory(directory, "sub"), "file")), 2h) << "subdirectories copy the default";
 
   ASSERT_TRUE(volume.set_xattr(directory, kTtl, "+1h"));
   EXPECT_EQ(*volume.xattr(directory, kTtl), "3h");
@@ -183,8 +181,7 @@ TEST_F(TtlTest, FileInheritsFromDirectoryElseFromVolume) {
   ASSERT_TRUE(volume.set_xattr(directory, kExpires, "+1h"));
   EXPECT_EQ(volume.expires(directory), end + 1h);
   volume.clock.run_for(24h);
-  EXPECT_EQ(left(make_file(directory, "late")), 1s)
-      << "an instant that has passed is clamped to the shortest ttl";
+  EXPECT_EQ(left(make_file(directory, "late")), 1s) << "an instant that has passed is clamped to the shortest ttl";
 
   ASSERT_TRUE(volume.engine().remove_xattr(directory, kTtl));
   EXPECT_EQ(left(make_file(directory, "again")), 7 * 24h);
@@ -245,8 +242,7 @@ TEST_F(TtlTest, OnlyAnExplicitDeadlineIsListed) {
   ASSERT_TRUE(volume.set_xattr(file, kTtl, "2h"));
   EXPECT_THAT(*volume.engine().list_xattrs(file), ::testing::ElementsAre(kExpires));
   EXPECT_EQ(errno_of(volume.set_xattr(file, kExpires, "2h", XattrMode::create)), EEXIST);
-  EXPECT_EQ(errno_of(volume.set_xattr(make_file(kRoot, "other"), kExpires, "2h", XattrMode::replace)),
-            ENODATA);
+  EXPECT_EQ(errno_of(volume.set_xattr(make_file(kRoot, "other"), kExpires, "2h", XattrMode::replace)), ENODATA);
   const auto directory = make_directory(kRoot, "directory");
   ASSERT_TRUE(volume.set_xattr(directory, kTtl, "2h"));
   EXPECT_TRUE(volume.engine().list_xattrs(directory)->empty());
@@ -300,8 +296,8 @@ struct SlideRow {
 };
 
 TEST_F(TtlTest, DeadlineSlidesAsTheModeSays) {
-  for (const auto& row : {SlideRow{"fixed", false, false}, SlideRow{"modified", true, false},
-                          SlideRow{"accessed", true, true}}) {
+  for (const auto& row :
+       {SlideRow{"fixed", false, false}, SlideRow{"modified", true, false}, SlideRow{"accessed", true, true}}) {
     SCOPED_TRACE(row.mode);
     for (const bool write : {true, false}) {
       const auto name = std::string(row.mode) + (write ? "w" : "r");
@@ -320,8 +316,7 @@ TEST_F(TtlTest, DeadlineSlidesAsTheModeSays) {
         ASSERT_EQ(volume.read_file(number), "content");
       }
       const bool slides = write ? row.on_write : row.on_read;
-      EXPECT_EQ(volume.expires(number), slides ? volume.clock.now() + 1h : before)
-          << (write ? "write" : "read");
+      EXPECT_EQ(volume.expires(number), slides ? volume.clock.now() + 1h : before) << (write ? "write" : "read");
     }
   }
 }

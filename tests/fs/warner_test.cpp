@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Warnings of death: each file once for each deadline, the span before it, whatever becomes of the deadline meanwhile.
-#include "tests/fs/engine_fixture.hpp"
-
 #include <gmock/gmock.h>
+
+#include "tests/fs/engine_fixture.hpp"
 
 namespace ephfs::fs::testing {
 namespace {

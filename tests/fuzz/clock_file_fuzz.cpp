@@ -11,9 +11,11 @@ namespace ephfs::fuzz {
 std::vector<core::Bytes> samples() {
   core::ClockSlot slot;
   slot.sequence = 7;
-  slot.mark = {
-      core::Instant{1'800'000'000'000}, core::Boottime{5'000'000'000}, 1'799'999'995'000'000'000,
-      1'800'000'000'000'000'000, {}};
+  slot.mark = {core::Instant{1'800'000'000'000},
+               core::Boottime{5'000'000'000},
+               1'799'999'995'000'000'000,
+               1'800'000'000'000'000'000,
+               {}};
   return {core::encode_clock_slot(slot)};
 }
 

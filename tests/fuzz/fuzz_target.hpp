@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a fuzz target defines: its samples, from which mutations start, and what is done with bytes. A target checks that
-// a parser ends, refuses or gives back a value, and that what it gave back, written again, is read as the same value.
+// What a fuzz target defines: its samples, from which mutations start, and what is done with bytes. A target checks
+// that a parser ends, refuses or gives back a value, and that what it gave back, written again, is read as the same
+// value.
 #pragma once
 
 #include <cstddef>

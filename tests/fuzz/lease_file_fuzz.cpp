@@ -9,8 +9,12 @@ namespace ephfs::fuzz {
 std::vector<core::Bytes> samples() {
   const core::Signer signer(core::SigningSeed::copy_of(core::Bytes(core::SigningSeed::kSize)));
   node::HeldLease held;
-  held.lease = {core::random_id<core::ShardId>(), core::random_id<core::NodeId>(),
-                *core::OwnerId::from_bytes(signer.public_key().view()), 10'000, core::Deadline(core::Instant{1'800'000'000'000}), 2};
+  held.lease = {core::random_id<core::ShardId>(),
+                core::random_id<core::NodeId>(),
+                *core::OwnerId::from_bytes(signer.public_key().view()),
+                10'000,
+                core::Deadline(core::Instant{1'800'000'000'000}),
+                2};
   held.envelope = core::sign_lease(held.lease, signer);
   return {node::encode_lease_file(held, std::vector<core::Hash>(core::leaf_count(held.lease.bytes)))};
 }

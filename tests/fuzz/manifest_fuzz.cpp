@@ -42,7 +42,8 @@ std::vector<core::Bytes> samples() {
 void try_bytes(core::ByteView bytes) {
   const auto manifest = meta::open_manifest(bytes);
   if (!manifest) return;
-  EPHFS_CHECK(manifest->owner == *core::OwnerId::from_bytes(signer().public_key().view()), "nobody else has signed anything");
+  EPHFS_CHECK(manifest->owner == *core::OwnerId::from_bytes(signer().public_key().view()),
+              "nobody else has signed anything");
   const auto again = meta::sign_manifest(*manifest, signer());
   EPHFS_CHECK(again.has_value(), "a manifest that was read can be written");
   const auto same = meta::open_manifest(*again);

@@ -9,7 +9,8 @@ namespace ephfs::fuzz {
 std::vector<core::Bytes> samples() {
   node::PoolFile pool{core::random_id<core::PoolId>(), {core::random_id<core::NodeId>(), "a.example.org:7400"}, {}};
   pool.others.push_back({core::random_id<core::NodeId>(), "[2001:db8::1]:7400"});
-  const std::vector<node::Invitation> invitations{{core::random_id<core::ShardId>(), core::Instant{1'800'000'000'000}, 3}};
+  const std::vector<node::Invitation> invitations{
+      {core::random_id<core::ShardId>(), core::Instant{1'800'000'000'000}, 3}};
   return {core::to_bytes(core::as_bytes(node::encode_pool_file(pool))),
           core::to_bytes(core::as_bytes(node::encode_invitations(invitations)))};
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A proof from anybody: whatever the text, a report comes back. So that mutations reach behind the owner's signature, the
-// text is also signed anew by an owner who would sign anything.
+// A proof from anybody: whatever the text, a report comes back. So that mutations reach behind the owner's signature,
+// the text is also signed anew by an owner who would sign anything.
 #include <boost/json.hpp>
 
 #include "meta/proof.hpp"
@@ -44,7 +44,9 @@ std::string sample() {
 
 }  // namespace
 
-std::vector<core::Bytes> samples() { return {core::to_bytes(core::as_bytes(sample()))}; }
+std::vector<core::Bytes> samples() {
+  return {core::to_bytes(core::as_bytes(sample()))};
+}
 
 void try_bytes(core::ByteView bytes) {
   (void)meta::check_proof(core::as_text(bytes));

@@ -31,8 +31,8 @@ std::vector<core::Bytes> samples() {
                                core::Instant{1'700'000'000'000}},
                               signer())
               .serialize(),
-          core::sign_share_grant({core::random_id<core::ShareId>(), node, owner, deadline, 3, core::random_id<core::Hash>(),
-                                  core::random_id<core::Hash>(), 4096},
+          core::sign_share_grant({core::random_id<core::ShareId>(), node, owner, deadline, 3,
+                                  core::random_id<core::Hash>(), core::random_id<core::Hash>(), 4096},
                                  signer())
               .serialize(),
           core::sign_share_drop({core::random_id<core::ShareId>(), node, owner}, signer()).serialize()};

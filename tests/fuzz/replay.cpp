@@ -31,7 +31,8 @@ void mutate(core::Bytes& bytes, testing::Random& random) {
     default: {
       const std::size_t length = random.below(std::min<std::size_t>(bytes.size() - at, 32) + 1);
       const core::Bytes part(place, place + static_cast<std::ptrdiff_t>(length));
-      bytes.insert(bytes.begin() + static_cast<std::ptrdiff_t>(random.below(bytes.size() + 1)), part.begin(), part.end());
+      bytes.insert(bytes.begin() + static_cast<std::ptrdiff_t>(random.below(bytes.size() + 1)), part.begin(),
+                   part.end());
     }
   }
 }
@@ -45,7 +46,8 @@ int main() {
   for (const auto& sample : samples) {
     fuzz::try_bytes(sample);
     if (sample.size() > kCutEverywhereMax) continue;
-    for (std::size_t length = 0; length < sample.size(); ++length) fuzz::try_bytes(core::ByteView(sample).first(length));
+    for (std::size_t length = 0; length < sample.size(); ++length)
+      fuzz::try_bytes(core::ByteView(sample).first(length));
   }
   for (int round = 0; round < kRounds; ++round) {
     core::Bytes bytes = samples[random.below(samples.size())];

@@ -14,7 +14,9 @@ const core::ShareSecret& secret() {
 }
 const core::ShareId kShare = *core::ShareId::from_bytes(core::Bytes(core::ShareId::kSize, std::byte{7}));
 
-core::Aead cipher() { return {core::AeadAlgorithm::xchacha20_poly1305, core::share_content_key(secret(), kShare)}; }
+core::Aead cipher() {
+  return {core::AeadAlgorithm::xchacha20_poly1305, core::share_content_key(secret(), kShare)};
+}
 
 }  // namespace
 

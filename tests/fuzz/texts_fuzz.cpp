@@ -24,9 +24,9 @@ std::vector<core::Bytes> samples() {
   const auto link_text = net::format_share_link(link);
   EPHFS_CHECK(link_text.has_value(), "the sample is a link");
   std::vector<core::Bytes> samples;
-  for (const std::string& one : {*text, *link_text, std::string("1h30m"), std::string("2w"), std::string("2026-11-21T09:46:31.385Z"),
-                                 std::string("2026-11-21T09:46:31+02:00"), std::string("10G"), std::string("4+2"),
-                                 std::string("[2001:db8::1]:7400")}) {
+  for (const std::string& one : {*text, *link_text, std::string("1h30m"), std::string("2w"),
+                                 std::string("2026-11-21T09:46:31.385Z"), std::string("2026-11-21T09:46:31+02:00"),
+                                 std::string("10G"), std::string("4+2"), std::string("[2001:db8::1]:7400")}) {
     samples.push_back(core::to_bytes(core::as_bytes(one)));
   }
   return samples;
@@ -40,7 +40,8 @@ void try_bytes(core::ByteView bytes) {
   }
   if (const auto link = net::parse_share_link(text)) {
     const auto again = net::format_share_link(*link);
-    EPHFS_CHECK(again && net::parse_share_link(*again)->holders == link->holders, "a link that was read is written as it is");
+    EPHFS_CHECK(again && net::parse_share_link(*again)->holders == link->holders,
+                "a link that was read is written as it is");
   }
   if (const auto span = core::parse_span(text)) {
     EPHFS_CHECK(core::parse_span(core::format_span(*span)) == *span, "a span that was read is written as it is");

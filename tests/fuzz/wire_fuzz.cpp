@@ -20,7 +20,9 @@ net::FetchRequest some_fetch(bool with_proof) {
   return request;
 }
 
-net::Challenge some_challenge() { return {core::random_id<core::ShardId>(), {}, {0, 3}}; }
+net::Challenge some_challenge() {
+  return {core::random_id<core::ShardId>(), {}, {0, 3}};
+}
 
 core::Envelope some_order() {
   core::Envelope order;
@@ -51,15 +53,33 @@ void unpack_reply(const Message& message) {
 
 void unpack(const Message& message) {
   switch (message.kind) {
-    case MessageKind::hello: (void)net::unpack_hello(message, net::kProtocolVersion); break;
-    case MessageKind::reply: unpack_reply(message); break;
-    case MessageKind::failure: (void)net::unpack_failure(message.body); break;
-    case MessageKind::store: (void)net::unpack_store(message); break;
-    case MessageKind::renew: (void)net::unpack_renew(message); break;
-    case MessageKind::remove: (void)net::unpack_remove(message); break;
-    case MessageKind::put_share: (void)net::unpack_put_share(message); break;
-    case MessageKind::take_share: (void)net::unpack_share_claim(message); break;
-    case MessageKind::drop_share: (void)net::unpack_drop_share(message); break;
+    case MessageKind::hello:
+      (void)net::unpack_hello(message, net::kProtocolVersion);
+      break;
+    case MessageKind::reply:
+      unpack_reply(message);
+      break;
+    case MessageKind::failure:
+      (void)net::unpack_failure(message.body);
+      break;
+    case MessageKind::store:
+      (void)net::unpack_store(message);
+      break;
+    case MessageKind::renew:
+      (void)net::unpack_renew(message);
+      break;
+    case MessageKind::remove:
+      (void)net::unpack_remove(message);
+      break;
+    case MessageKind::put_share:
+      (void)net::unpack_put_share(message);
+      break;
+    case MessageKind::take_share:
+      (void)net::unpack_share_claim(message);
+      break;
+    case MessageKind::drop_share:
+      (void)net::unpack_drop_share(message);
+      break;
     case MessageKind::fetch:
       if (const auto request = net::unpack_fetch(message)) {
         EPHFS_CHECK(net::check_range(*request), "a request that was taken is one that a shard may have");
@@ -70,15 +90,20 @@ void unpack(const Message& message) {
         EPHFS_CHECK(net::check_challenge(*challenge), "a challenge that was taken is within its bounds");
       }
       break;
-    case MessageKind::join: (void)net::unpack_join(message); break;
+    case MessageKind::join:
+      (void)net::unpack_join(message);
+      break;
     case MessageKind::deletions:
     case MessageKind::holdings:
       if (const auto inquiry = net::unpack_inquiry(message)) {
         EPHFS_CHECK(net::check_inquiry(*inquiry), "a question that was taken is within its bounds");
       }
       break;
-    case MessageKind::members: (void)net::unpack_members(message); break;
-    default: break;
+    case MessageKind::members:
+      (void)net::unpack_members(message);
+      break;
+    default:
+      break;
   }
 }
 

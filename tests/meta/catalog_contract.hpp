@@ -30,7 +30,9 @@ struct CatalogFactory {
   std::string name;
   std::function<std::unique_ptr<CatalogPlace>()> make;
 };
-inline void PrintTo(const CatalogFactory& factory, std::ostream* out) { *out << factory.name; }
+inline void PrintTo(const CatalogFactory& factory, std::ostream* out) {
+  *out << factory.name;
+}
 
 class CatalogContract : public ::testing::TestWithParam<CatalogFactory> {
  protected:
@@ -100,8 +102,8 @@ TEST_P(CatalogContract, KeepsEveryFieldOfAnInode) {
 }
 
 TEST_P(CatalogContract, PutReplacesARecordAndKeepsWhatHangsOnIt) {
-  commit({PutInode{regular(2)}, PutName{{1}, "f", {2}}, PutXattr{{2}, "user.a", core::Bytes(3)},
-          PutStripe{stripe(1)}, PutExtent{extent(2, 0, 10, 1)}, PutPlacement{placement(1, 0)}});
+  commit({PutInode{regular(2)}, PutName{{1}, "f", {2}}, PutXattr{{2}, "user.a", core::Bytes(3)}, PutStripe{stripe(1)},
+          PutExtent{extent(2, 0, 10, 1)}, PutPlacement{placement(1, 0)}});
   InodeRecord changed = regular(2, 10, at(50));
   StripeRecord longer = stripe(1, StripeState::placed, 2 << 20);
   commit({PutInode{changed}, PutStripe{longer}});
@@ -122,8 +124,7 @@ TEST_P(CatalogContract, ListsNamesInByteOrderFromWhereOneStopped) {
     changes.push_back(PutName{{1}, name, {number++}});
   }
   commit(changes);
-  EXPECT_THAT(only_names(catalog_->names({1}, "", 100).value()),
-              ElementsAre("B", "a", "a b", "ab", "b", "\xff\x01"));
+  EXPECT_THAT(only_names(catalog_->names({1}, "", 100).value()), ElementsAre("B", "a", "a b", "ab", "b", "\xff\x01"));
   EXPECT_THAT(only_names(catalog_->names({1}, "a", 2).value()), ElementsAre("a b", "ab"));
   EXPECT_THAT(only_names(catalog_->names({1}, "aa", 2).value()), ElementsAre("ab", "b"));
   EXPECT_THAT(catalog_->names({1}, "\xff\x01", 2).value(), IsEmpty());
@@ -172,8 +173,8 @@ TEST_P(CatalogContract, KeepsExtentsByOffsetAndCountsLiveBytes) {
   ExtentRecord slice = extent(2, 100, 20, 1, 4096);
   slice.origin_offset = 50;
   slice.origin_length = 500;
-  commit({PutInode{regular(2)}, PutInode{regular(3)}, PutStripe{stripe(1)}, PutStripe{stripe(2)},
-          PutExtent{slice}, PutExtent{extent(2, 0, 100, 2)}, PutExtent{extent(3, 0, 7, 1)}});
+  commit({PutInode{regular(2)}, PutInode{regular(3)}, PutStripe{stripe(1)}, PutStripe{stripe(2)}, PutExtent{slice},
+          PutExtent{extent(2, 0, 100, 2)}, PutExtent{extent(3, 0, 7, 1)}});
   EXPECT_THAT(catalog_->extents({2}).value(), ElementsAre(extent(2, 0, 100, 2), slice));
   EXPECT_THAT(catalog_->extents_in({1}).value(), ElementsAre(slice, extent(3, 0, 7, 1)));
   EXPECT_EQ(catalog_->stripe({1}).value()->live, 27U);
@@ -210,10 +211,8 @@ TEST_P(CatalogContract, ALiveCountThatIsPutIsIgnored) {
 }
 
 TEST_P(CatalogContract, RefusesWhatLeadsNowhereAndChangesNothing) {
-  commit(
-      {PutInode{regular(2)}, PutName{{1}, "f", {2}}, PutStripe{stripe(1)}, PutExtent{extent(2, 0, 10, 1)}});
-  const Changes good{PutInode{regular(9)}, PutName{{1}, "g", {9}}, PutValue{"k", core::Bytes(1)},
-                     DropName{{1}, "f"}};
+  commit({PutInode{regular(2)}, PutName{{1}, "f", {2}}, PutStripe{stripe(1)}, PutExtent{extent(2, 0, 10, 1)}});
+  const Changes good{PutInode{regular(9)}, PutName{{1}, "g", {9}}, PutValue{"k", core::Bytes(1)}, DropName{{1}, "f"}};
   const std::vector<Change> bad{
       PutName{{1}, "h", {50}},                 // to no inode
       PutName{{50}, "h", {1}},                 // in no directory
@@ -271,8 +270,7 @@ TEST_P(CatalogContract, FindsStripesByState) {
 }
 
 TEST_P(CatalogContract, FindsDeadStripes) {
-  commit({PutInode{regular(2)}, PutStripe{stripe(1, StripeState::open)},
-          PutStripe{stripe(2, StripeState::sealed)},
+  commit({PutInode{regular(2)}, PutStripe{stripe(1, StripeState::open)}, PutStripe{stripe(2, StripeState::sealed)},
           PutStripe{stripe(3, StripeState::placed, 1 << 20, at(100))}, PutStripe{stripe(4)},
           PutStripe{stripe(5, StripeState::open, 1 << 20, at(50))}, PutExtent{extent(2, 0, 10, 3)},
           PutExtent{extent(2, 10, 10, 4)}, PutExtent{extent(2, 20, 10, 5)}});
@@ -288,9 +286,8 @@ TEST_P(CatalogContract, FindsDeadStripes) {
 
 TEST_P(CatalogContract, FindsSparseStripes) {
   commit({PutInode{regular(2)}, PutStripe{stripe(1, StripeState::placed, 1000)},
-          PutStripe{stripe(2, StripeState::placed, 1000, at(500))},
-          PutStripe{stripe(3, StripeState::sealed, 1000)}, PutExtent{extent(2, 0, 300, 1)},
-          PutExtent{extent(2, 300, 301, 2)}, PutExtent{extent(2, 700, 1, 3)}});
+          PutStripe{stripe(2, StripeState::placed, 1000, at(500))}, PutStripe{stripe(3, StripeState::sealed, 1000)},
+          PutExtent{extent(2, 0, 300, 1)}, PutExtent{extent(2, 300, 301, 2)}, PutExtent{extent(2, 700, 1, 3)}});
   EXPECT_THAT(only_numbers(catalog_->sparse_stripes(300, {0}, 9).value()), ElementsAre(1));
   EXPECT_THAT(only_numbers(catalog_->sparse_stripes(301, {499}, 9).value()), ElementsAre(1, 2));
   EXPECT_THAT(only_numbers(catalog_->sparse_stripes(301, {500}, 9).value()), ElementsAre(1));
@@ -323,13 +320,12 @@ TEST_P(CatalogContract, KeepsRemovals) {
 
 TEST_P(CatalogContract, KnowsWhatDiesWhen) {
   EXPECT_TRUE(catalog_->next_deadline().value().is_never());
-  commit({PutInode{regular(2, 5, at(300))}, PutInode{regular(3, 7, at(100))},
-          PutInode{regular(4, 1, at(200))}, PutInode{regular(5, 1000)}});
+  commit({PutInode{regular(2, 5, at(300))}, PutInode{regular(3, 7, at(100))}, PutInode{regular(4, 1, at(200))},
+          PutInode{regular(5, 1000)}});
   EXPECT_EQ(catalog_->next_deadline().value(), at(100));
   EXPECT_THAT(catalog_->expired({99}, 9).value(), IsEmpty());
   EXPECT_THAT(catalog_->expired({100}, 9).value(), ElementsAre(InodeNumber{3}));
-  EXPECT_THAT(catalog_->expired({1000}, 9).value(),
-              ElementsAre(InodeNumber{3}, InodeNumber{4}, InodeNumber{2}));
+  EXPECT_THAT(catalog_->expired({1000}, 9).value(), ElementsAre(InodeNumber{3}, InodeNumber{4}, InodeNumber{2}));
   EXPECT_THAT(catalog_->expired({1000}, 2).value(), ElementsAre(InodeNumber{3}, InodeNumber{4}));
   const auto dead = catalog_->expired_inodes({1000}, 2).value();
   ASSERT_EQ(dead.size(), 2U);
@@ -357,7 +353,8 @@ TEST_P(CatalogContract, ListsWhatDiesInPages) {
   EXPECT_EQ(first[1].deadline, at(100));
   EXPECT_EQ(first[1].size, 7U);
   EXPECT_EQ(first[1].mode, regular(3).mode);
-  EXPECT_THAT(numbers(catalog_->expiring_list(first[1], {301}, 9).value()), ElementsAre(InodeNumber{6}, InodeNumber{2}));
+  EXPECT_THAT(numbers(catalog_->expiring_list(first[1], {301}, 9).value()),
+              ElementsAre(InodeNumber{6}, InodeNumber{2}));
   EXPECT_THAT(numbers(catalog_->expiring_list(first[1], {300}, 9).value()), ElementsAre(InodeNumber{6}));
   EXPECT_THAT(numbers(catalog_->expiring_list(ExpiringRecord::before({101}), {301}, 9).value()),
               ElementsAre(InodeNumber{2}));
@@ -436,13 +433,19 @@ TEST_P(CatalogContract, WhatWasDroppedIsInNoFileAfterScrubbing) {
 }
 
 TEST_P(CatalogContract, RemembersTheDeadUntilToldToForget) {
-  DeadFileRecord file{{7}, id_of<core::FileId>(7), DeathCause::removed, {500}, at(900), 30, true,
+  DeadFileRecord file{{7},
+                      id_of<core::FileId>(7),
+                      DeathCause::removed,
+                      {500},
+                      at(900),
+                      30,
+                      true,
                       {extent(7, 0, 10, 3), extent(7, 10, 20, 4, 96)}};
   DeadFileRecord other{{8}, id_of<core::FileId>(8), DeathCause::expired, {600}, Deadline(), 1, false, {}};
-  DeadStripeRecord stripe{{3}, id_of<core::StripeId>(3), core::AeadAlgorithm::xchacha20_poly1305, {2, 1}, 4096,
-                          at(900), {700}};
-  DeadShardRecord shard{{3}, 1, id_of<core::ShardId>(5), id_of<core::NodeId>(9), 2048, at(900), core::Bytes(4),
-                        {}, core::Instant{900}};
+  DeadStripeRecord stripe{
+      {3}, id_of<core::StripeId>(3), core::AeadAlgorithm::xchacha20_poly1305, {2, 1}, 4096, at(900), {700}};
+  DeadShardRecord shard{
+      {3}, 1, id_of<core::ShardId>(5), id_of<core::NodeId>(9), 2048, at(900), core::Bytes(4), {}, core::Instant{900}};
   DeadShardRecord later = shard;
   later.index = 2;
   later.ask_at = core::Instant{950};

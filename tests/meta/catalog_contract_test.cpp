@@ -25,11 +25,10 @@ class ModelPlace final : public CatalogPlace {
   ModelCatalog model_;
 };
 
-INSTANTIATE_TEST_SUITE_P(
-    Catalogs, CatalogContract,
-    ::testing::Values(CatalogFactory{"Sqlite", [] { return std::make_unique<SqlitePlace>(); }},
-                      CatalogFactory{"Model", [] { return std::make_unique<ModelPlace>(); }}),
-    [](const auto& tested) { return tested.param.name; });
+INSTANTIATE_TEST_SUITE_P(Catalogs, CatalogContract,
+                         ::testing::Values(CatalogFactory{"Sqlite", [] { return std::make_unique<SqlitePlace>(); }},
+                                           CatalogFactory{"Model", [] { return std::make_unique<ModelPlace>(); }}),
+                         [](const auto& tested) { return tested.param.name; });
 
 }  // namespace
 }  // namespace ephfs::meta::testing

@@ -72,12 +72,8 @@ class ChangeMaker {
  private:
   InodeNumber number() { return {random_.between(random_.chance(200) ? 0 : 1, kInodes)}; }
   StripeNumber stripe_number() { return {static_cast<std::int64_t>(random_.between(1, kStripes))}; }
-  std::string name() {
-    return random_.chance(300) ? std::string() : std::string(1 + random_.below(2), 'a') + "\xfe";
-  }
-  Deadline deadline() {
-    return random_.chance(3) ? Deadline() : at(static_cast<std::int64_t>(random_.below(1000)));
-  }
+  std::string name() { return random_.chance(300) ? std::string() : std::string(1 + random_.below(2), 'a') + "\xfe"; }
+  Deadline deadline() { return random_.chance(3) ? Deadline() : at(static_cast<std::int64_t>(random_.below(1000))); }
   core::Instant instant() { return {static_cast<std::int64_t>(random_.below(1000))}; }
   DeadFileRecord dead_file() {
     DeadFileRecord dead;
@@ -153,8 +149,7 @@ class ChangeMaker {
     return record;
   }
   PlacementRecord placement() {
-    return testing::placement(stripe_number().value, static_cast<std::uint8_t>(random_.below(4)),
-                              random_.chance(2));
+    return testing::placement(stripe_number().value, static_cast<std::uint8_t>(random_.below(4)), random_.chance(2));
   }
 
   Random& random_;
@@ -171,14 +166,12 @@ void expect_same_lists(const Catalog& a, const Catalog& b, core::Instant now) {
   for (const auto state : {StripeState::open, StripeState::sealed, StripeState::placed}) {
     EXPECT_EQ(a.stripes_in_state(state, kAll).value(), b.stripes_in_state(state, kAll).value());
   }
-  EXPECT_EQ(sorted_by_number(a.dead_stripes(now, kAll).value()),
-            sorted_by_number(b.dead_stripes(now, kAll).value()));
+  EXPECT_EQ(sorted_by_number(a.dead_stripes(now, kAll).value()), sorted_by_number(b.dead_stripes(now, kAll).value()));
   EXPECT_EQ(a.sparse_stripes(100, now, kAll).value(), b.sparse_stripes(100, now, kAll).value());
   EXPECT_EQ(a.owed(kAll).value(), b.owed(kAll).value());
   EXPECT_EQ(a.removals(kAll).value(), b.removals(kAll).value());
   // Those of one deadline come in any order.
-  EXPECT_THAT(a.expired(now, kAll).value(),
-              ::testing::UnorderedElementsAreArray(b.expired(now, kAll).value()));
+  EXPECT_THAT(a.expired(now, kAll).value(), ::testing::UnorderedElementsAreArray(b.expired(now, kAll).value()));
   auto dead_of_a = a.expired_inodes(now, kAll).value();
   auto dead_of_b = b.expired_inodes(now, kAll).value();
   const auto number_of = [](const ExpiredInode& dead) { return dead.record.number; };
@@ -213,8 +206,7 @@ void expect_same(const Catalog& a, const Catalog& b, core::Instant now) {
     EXPECT_EQ(a.names_of({number}).value(), b.names_of({number}).value());
     const auto xattrs = a.xattr_names({number}).value();
     EXPECT_EQ(xattrs, b.xattr_names({number}).value());
-    for (const auto& name : xattrs)
-      EXPECT_EQ(a.xattr({number}, name).value(), b.xattr({number}, name).value());
+    for (const auto& name : xattrs) EXPECT_EQ(a.xattr({number}, name).value(), b.xattr({number}, name).value());
     EXPECT_EQ(a.extents({number}).value(), b.extents({number}).value());
   }
   for (std::int64_t number = 1; number <= kStripes; ++number) {

@@ -21,13 +21,13 @@ Manifest small_manifest() {
   manifest.file = id_of<core::FileId>(3);
   manifest.size = 400;
   manifest.deadline = at(1234567);
-  manifest.stripes.push_back({id_of<core::StripeId>(4),
-                              core::AeadAlgorithm::aes_256_gcm,
-                              {2, 1},
-                              300,
-                              core::shard_bytes(300, {2, 1}),
-                              {{0, id_of<core::ShardId>(5), id_of<core::NodeId>(6)},
-                               {2, id_of<core::ShardId>(7), id_of<core::NodeId>(8)}}});
+  manifest.stripes.push_back(
+      {id_of<core::StripeId>(4),
+       core::AeadAlgorithm::aes_256_gcm,
+       {2, 1},
+       300,
+       core::shard_bytes(300, {2, 1}),
+       {{0, id_of<core::ShardId>(5), id_of<core::NodeId>(6)}, {2, id_of<core::ShardId>(7), id_of<core::NodeId>(8)}}});
   manifest.stripes.push_back({id_of<core::StripeId>(9),
                               core::AeadAlgorithm::xchacha20_poly1305,
                               {1, 0},
@@ -61,8 +61,7 @@ TEST(Manifest, EveryFlippedBitAndEveryCutIsRefused) {
       flipped[index] ^= static_cast<std::byte>(bit);
       const auto opened = open_manifest(flipped);
       ASSERT_FALSE(opened) << "byte " << index;
-      EXPECT_THAT(opened.error().code, ::testing::AnyOf(Error::damaged, Error::not_permitted))
-          << "byte " << index;
+      EXPECT_THAT(opened.error().code, ::testing::AnyOf(Error::damaged, Error::not_permitted)) << "byte " << index;
     }
     EXPECT_FALSE(open_manifest(core::ByteView(bytes).first(index))) << "cut at " << index;
   }
@@ -118,10 +117,10 @@ class BuildManifest : public ::testing::Test {
   BuildManifest() {
     ExtentRecord slice = extent(2, 500, 300, 7, 64);
     slice.origin_length = 400;
-    put({PutInode{directory(1)}, PutInode{regular(2, 600, at(99))}, PutStripe{stripe(7)},
-         PutStripe{stripe(8)}, PutExtent{slice}, PutExtent{extent(2, 0, 100, 8)},
-         PutExtent{extent(2, 100, 10, 7, 1000)}, PutPlacement{placement(7, 0)}, PutPlacement{placement(7, 1)},
-         PutPlacement{placement(7, 2, false)}, PutPlacement{placement(8, 0)}, PutPlacement{placement(8, 1)}});
+    put({PutInode{directory(1)}, PutInode{regular(2, 600, at(99))}, PutStripe{stripe(7)}, PutStripe{stripe(8)},
+         PutExtent{slice}, PutExtent{extent(2, 0, 100, 8)}, PutExtent{extent(2, 100, 10, 7, 1000)},
+         PutPlacement{placement(7, 0)}, PutPlacement{placement(7, 1)}, PutPlacement{placement(7, 2, false)},
+         PutPlacement{placement(8, 0)}, PutPlacement{placement(8, 1)}});
   }
   void put(const Changes& changes) { EXPECT_TRUE(catalog_.commit(changes)); }
 
@@ -141,9 +140,9 @@ TEST_F(BuildManifest, SaysWhatTheCatalogKnows) {
   EXPECT_EQ(manifest.stripes[1].shards.size(), 3U);
   EXPECT_EQ(manifest.stripes[1].shards[2].node, placement(7, 2).node);
   // The last extent reaches past the end of the file.
-  EXPECT_THAT(manifest.extents, ::testing::ElementsAre(ManifestExtent{0, 100, 0, 0, 0, 100},
-                                                       ManifestExtent{100, 10, 1, 1000, 100, 10},
-                                                       ManifestExtent{500, 100, 1, 64, 500, 400}));
+  EXPECT_THAT(manifest.extents,
+              ::testing::ElementsAre(ManifestExtent{0, 100, 0, 0, 0, 100}, ManifestExtent{100, 10, 1, 1000, 100, 10},
+                                     ManifestExtent{500, 100, 1, 64, 500, 400}));
   EXPECT_TRUE(sign_manifest(manifest, signer_of(1)));
 }
 

@@ -114,12 +114,10 @@ bool ModelCatalog::State::apply(const Change& change) {
 bool ModelCatalog::State::is_whole() const {
   const auto has_inode = [&](InodeNumber number) { return inodes.contains(number); };
   const auto has_stripe = [&](StripeNumber number) { return stripes.contains(number); };
-  return std::ranges::all_of(
-             names, [&](const auto& e) { return has_inode(e.first.first) && has_inode(e.second); }) &&
+  return std::ranges::all_of(names, [&](const auto& e) { return has_inode(e.first.first) && has_inode(e.second); }) &&
          std::ranges::all_of(xattrs, [&](const auto& e) { return has_inode(e.first.first); }) &&
-         std::ranges::all_of(
-             extents,
-             [&](const auto& e) { return has_inode(e.first.first) && has_stripe(e.second.stripe); }) &&
+         std::ranges::all_of(extents,
+                             [&](const auto& e) { return has_inode(e.first.first) && has_stripe(e.second.stripe); }) &&
          std::ranges::all_of(placements, [&](const auto& e) { return has_stripe(e.first.first); }) &&
          std::ranges::all_of(audits, [&](const auto& e) { return has_stripe(e.first.first); });
 }
@@ -359,8 +357,7 @@ Result<std::vector<ExpiringRecord>> ModelCatalog::expiring_list(const ExpiringRe
 Result<CatalogTotals> ModelCatalog::totals() const {
   const std::lock_guard lock(shared_->mutex);
   CatalogTotals totals{shared_->state.inodes.size(), 0, shared_->state.stripes.size()};
-  for (const auto& [number, stripe] : shared_->state.stripes)
-    totals.bytes += shared_->state.with_live(stripe).live;
+  for (const auto& [number, stripe] : shared_->state.stripes) totals.bytes += shared_->state.with_live(stripe).live;
   return totals;
 }
 
@@ -439,8 +436,7 @@ Result<std::vector<std::string>> ModelCatalog::check() const {
   for (const auto& [place, inode] : shared_->state.names) ++counts[inode];
   for (const auto& [number, inode] : shared_->state.inodes) {
     const std::uint32_t found = counts[number];
-    const std::uint32_t due =
-        !S_ISDIR(inode.mode) ? inode.links : (number != core::kRootInode && inode.links > 0);
+    const std::uint32_t due = !S_ISDIR(inode.mode) ? inode.links : (number != core::kRootInode && inode.links > 0);
     if (found != due) lines.push_back("inode " + std::to_string(number.value));
   }
   return lines;

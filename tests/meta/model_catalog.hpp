@@ -22,8 +22,7 @@ class ModelCatalog final : public Catalog {
   Result<InodeNumber> last_inode() const override;
   Result<StripeNumber> last_stripe() const override;
   Result<std::optional<InodeRecord>> lookup(InodeNumber parent, const std::string& name) const override;
-  Result<std::vector<NameRecord>> names(InodeNumber parent, const std::string& after,
-                                        std::size_t limit) const override;
+  Result<std::vector<NameRecord>> names(InodeNumber parent, const std::string& after, std::size_t limit) const override;
   Result<std::optional<std::pair<InodeNumber, std::string>>> parent_of(InodeNumber number) const override;
   Result<std::vector<std::pair<InodeNumber, std::string>>> names_of(InodeNumber number) const override;
   Result<std::optional<core::Bytes>> xattr(InodeNumber number, const std::string& name) const override;
@@ -76,8 +75,8 @@ class ModelCatalog final : public Catalog {
     StripeNumber last_stripe;
 
     bool apply_death(const Change& change);  // of the kinds that are about the dead
-    bool apply(const Change& change);     // false for a record no catalog may hold
-    [[nodiscard]] bool is_whole() const;  // every reference leads somewhere
+    bool apply(const Change& change);        // false for a record no catalog may hold
+    [[nodiscard]] bool is_whole() const;     // every reference leads somewhere
     [[nodiscard]] StripeRecord with_live(StripeRecord stripe) const;
   };
   template <class Keep>

@@ -58,7 +58,12 @@ class ProofTest : public ::testing::Test {
       row.receipt = sign(core::ReceiptKind::stored, row, kNow - kHour);
       rows_.push_back(row);
       changes.emplace_back(PutPlacement{row});
-      changes.emplace_back(PutAudit{{{1}, i, row.shard, row.node, kNow - core::Milliseconds{5}, i != 2,
+      changes.emplace_back(PutAudit{{{1},
+                                     i,
+                                     row.shard,
+                                     row.node,
+                                     kNow - core::Milliseconds{5},
+                                     i != 2,
                                      i != 2 ? sign(core::ReceiptKind::served, row, kNow) : core::Bytes()}});
     }
     commit(changes);
@@ -66,13 +71,14 @@ class ProofTest : public ::testing::Test {
   /// It dies with its stripe at its deadline; of `deleted` shards there are receipts.
   void kill_file(std::size_t deleted = 3) {
     const core::Instant died = deadline_.instant();
-    DeadFileRecord dead{{2}, id_of<core::FileId>(2), DeathCause::expired, died, deadline_, 10'000, true,
-                        {extent(2, 0, 10'000, 1)}};
+    DeadFileRecord dead{{2},  id_of<core::FileId>(2),   DeathCause::expired, died, deadline_, 10'000,
+                        true, {extent(2, 0, 10'000, 1)}};
     DeadStripeRecord stripe{{1}, id_of<core::StripeId>(1), core::AeadAlgorithm::aes_256_gcm, {2, 1}, 10'016, deadline_,
                             died};
     Changes changes{DropInode{{2}}, DropStripe{{1}}, PutDeadFile{dead}, PutDeadStripe{stripe}};
     for (const auto& row : rows_) {
-      DeadShardRecord shard{{1}, row.index, row.shard, row.node, row.shard_bytes, row.lease_deadline, row.receipt, {}, {}};
+      DeadShardRecord shard{{1},         row.index, row.shard, row.node, row.shard_bytes, row.lease_deadline,
+                            row.receipt, {},        {}};
       if (row.index < deleted) shard.deletion = sign(core::ReceiptKind::deleted, row, died + core::Milliseconds{500});
       changes.emplace_back(PutDeadShard{shard});
     }
@@ -176,9 +182,8 @@ TEST_F(ProofTest, ADeathIsCompleteWhenTheMinuteOfTheDeadlineIsPunctured) {
 TEST_F(ProofTest, WhatWasRemovedEarlyIsCompleteWithoutItsEpochsKey) {
   make_file();
   kill_file();
-  const auto early = check_proof(signed_again(dead(core::Milliseconds{0}), [](json::object& p) {
-    p["died"].as_object()["cause"] = "removed";
-  }));
+  const auto early = check_proof(
+      signed_again(dead(core::Milliseconds{0}), [](json::object& p) { p["died"].as_object()["cause"] = "removed"; }));
   EXPECT_THAT(early.faults, IsEmpty());
   EXPECT_THAT(early.missing(), IsEmpty());
 }
@@ -205,10 +210,9 @@ TEST_F(ProofTest, APunctureThatIsNotTheOwnersOwnIsFound) {
   const core::Instant deadline = deadline_.instant();
   expect_fault(signed_again(gone, [&](json::object& p) { p["puncture"] = puncture(deadline, deadline + 2 * kHour); }),
                "after the proof was made");
-  expect_fault(signed_again(alive, [&](json::object& p) {
-                 p["puncture"] = puncture(deadline + kHour, deadline + kHour);
-               }),
-               "after the proof was made");
+  expect_fault(
+      signed_again(alive, [&](json::object& p) { p["puncture"] = puncture(deadline + kHour, deadline + kHour); }),
+      "after the proof was made");
 }
 
 TEST_F(ProofTest, SaysOnlyWhatIsKnownOfAFileThatWasNotPlaced) {
@@ -298,23 +302,27 @@ TEST_F(ProofTest, TheOwnerCannotLieForTheNodes) {
   expect_fault(changed(gone, [&](json::object& p) { shard_of(p, 0)["receipt"] = shard_of(p, 0)["deletion"]; }),
                "another kind");
   expect_fault(changed(gone, [&](json::object& p) { shard_of(p, 0)["key"] = shard_of(p, 1)["key"]; }), "its key's");
-  expect_fault(changed(gone, [&](json::object& p) { p["stripes"].as_array()[0].as_object()["shards"].as_array().pop_back(); }),
-               "is not in the proof");
+  expect_fault(
+      changed(gone, [&](json::object& p) { p["stripes"].as_array()[0].as_object()["shards"].as_array().pop_back(); }),
+      "is not in the proof");
   expect_fault(changed(gone, [&](json::object& p) { p["stripes"].as_array()[0].as_object()["shard_bytes"] = 64; }),
                "length");
   expect_fault(changed(gone, [&](json::object& p) { p["stripes"].as_array().clear(); }), "is not the proof's");
   expect_fault(changed(gone, [&](json::object& p) { p["file"] = std::string(32, 'a'); }), "another file");
   expect_fault(changed(gone, [&](json::object& p) { p["manifest_hash"] = std::string(64, 'a'); }), "another hash");
   expect_fault(changed(gone, [&](json::object& p) { p.erase("died"); }), "nothing of the file's death");
-  expect_fault(changed(gone, [&](json::object& p) { p["died"].as_object()["at_ms"] = kNow.ms; }), "before its deadline");
+  expect_fault(changed(gone, [&](json::object& p) { p["died"].as_object()["at_ms"] = kNow.ms; }),
+               "before its deadline");
   expect_fault(changed(gone, [&](json::object& p) { p["volume"] = std::string(32, 'a'); }), "another volume");
-  expect_fault(changed(alive, [&](json::object& p) {
-                 p["stripes"].as_array()[0].as_object()["deadline_ms"] = (deadline_.instant() + 2 * kHour).ms;
-               }),
+  expect_fault(changed(alive,
+                       [&](json::object& p) {
+                         p["stripes"].as_array()[0].as_object()["deadline_ms"] = (deadline_.instant() + 2 * kHour).ms;
+                       }),
                "past the file's deadline");
-  expect_fault(changed(alive, [&](json::object& p) {
-                 p["stripes"].as_array()[0].as_object()["deadline_ms"] = (deadline_.instant() - kHour).ms;
-               }),
+  expect_fault(changed(alive,
+                       [&](json::object& p) {
+                         p["stripes"].as_array()[0].as_object()["deadline_ms"] = (deadline_.instant() - kHour).ms;
+                       }),
                "the lease ends after the stripe does");
   const auto early = sign(core::ReceiptKind::deleted, rows_[0], kNow);
   expect_fault(changed(alive, [&](json::object& p) { shard_of(p, 0)["deletion"] = core::to_hex(early); }),

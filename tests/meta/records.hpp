@@ -19,13 +19,12 @@ inline bool operator==(const StripeRecord& a, const StripeRecord& b) {
          a.created == b.created;
 }
 inline bool operator==(const PlacementRecord& a, const PlacementRecord& b) {
-  return a.stripe == b.stripe && a.index == b.index && a.shard == b.shard && a.node == b.node &&
-         a.stored == b.stored && a.shard_bytes == b.shard_bytes && a.lease_serial == b.lease_serial &&
-         a.lease_deadline == b.lease_deadline && a.receipt == b.receipt;
+  return a.stripe == b.stripe && a.index == b.index && a.shard == b.shard && a.node == b.node && a.stored == b.stored &&
+         a.shard_bytes == b.shard_bytes && a.lease_serial == b.lease_serial && a.lease_deadline == b.lease_deadline &&
+         a.receipt == b.receipt;
 }
 inline bool operator==(const RemovalRecord& a, const RemovalRecord& b) {
-  return a.shard == b.shard && a.node == b.node && a.serial == b.serial &&
-         a.lease_deadline == b.lease_deadline;
+  return a.shard == b.shard && a.node == b.node && a.serial == b.serial && a.lease_deadline == b.lease_deadline;
 }
 
 }  // namespace ephfs::meta
@@ -66,8 +65,8 @@ inline InodeRecord regular(std::uint64_t number, std::uint64_t size = 0, Deadlin
   return inode;
 }
 
-inline StripeRecord stripe(std::int64_t number, StripeState state = StripeState::placed,
-                           std::uint64_t length = 1 << 20, Deadline deadline = {}) {
+inline StripeRecord stripe(std::int64_t number, StripeState state = StripeState::placed, std::uint64_t length = 1 << 20,
+                           Deadline deadline = {}) {
   StripeRecord record;
   record.number = {number};
   record.id = id_of<core::StripeId>(static_cast<unsigned>(number));
@@ -80,8 +79,8 @@ inline StripeRecord stripe(std::int64_t number, StripeState state = StripeState:
 }
 
 /// An extent that is all of its origin.
-inline ExtentRecord extent(std::uint64_t inode, std::uint64_t offset, std::uint64_t length,
-                           std::int64_t stripe_number, std::uint64_t stripe_offset = 0) {
+inline ExtentRecord extent(std::uint64_t inode, std::uint64_t offset, std::uint64_t length, std::int64_t stripe_number,
+                           std::uint64_t stripe_offset = 0) {
   return {{inode}, offset, length, {stripe_number}, stripe_offset, offset, length};
 }
 

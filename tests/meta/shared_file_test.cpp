@@ -72,8 +72,8 @@ TEST_F(SharedFileTest, FindsEveryChangedByte) {
 }
 
 TEST_F(SharedFileTest, TakesOnlyNamesThatAre) {
-  for (const std::string& name : {std::string(), std::string("."), std::string(".."), std::string("a/b"), std::string("a\0b", 3),
-                                 std::string(256, 'x')}) {
+  for (const std::string& name : {std::string(), std::string("."), std::string(".."), std::string("a/b"),
+                                  std::string("a\0b", 3), std::string(256, 'x')}) {
     EXPECT_FALSE(seal_shared_file(file(name), secret_, id_));
   }
   EXPECT_TRUE(seal_shared_file(file(std::string(255, 'x')), secret_, id_));
@@ -86,7 +86,8 @@ TEST_F(SharedFileTest, TakesOnlyNamesThatAre) {
 TEST_F(SharedFileTest, ChecksWhatASealHolds) {
   const auto seal = [&](core::Bytes plain) {
     core::Bytes sealed(plain.size() + core::kAeadTagBytes);
-    core::Aead(core::AeadAlgorithm::xchacha20_poly1305, core::share_content_key(secret_, id_)).seal(0, id_.view(), plain, sealed);
+    core::Aead(core::AeadAlgorithm::xchacha20_poly1305, core::share_content_key(secret_, id_))
+        .seal(0, id_.view(), plain, sealed);
     return open_shared_file(sealed, secret_, id_);
   };
   core::Bytes plain(200);

@@ -144,8 +144,7 @@ TEST_F(SqliteCatalogTest, CheckNamesEachBrokenInvariant) {
       {"INSERT INTO names VALUES (1, x'61', 1)", "directory 1 has 1 names"},
       {"INSERT INTO xattrs VALUES (77, x'61', x'')", "xattr of inode 77"},
       {"INSERT INTO extents VALUES (77, 0, 1, 1, 0, 0, 1)", "extent at 0 of inode 77, which"},
-      {"INSERT INTO extents VALUES (2, 0, 10, 1, 0, 0, 10), (2, 9, 10, 1, 0, 9, 10)",
-       "reaches 10, over the next at 9"},
+      {"INSERT INTO extents VALUES (2, 0, 10, 1, 0, 0, 10), (2, 9, 10, 1, 0, 9, 10)", "reaches 10, over the next at 9"},
       {"INSERT INTO extents VALUES (2, 0, 10, 1, 0, 1, 20)", "no slice of its origin"},
       {"INSERT INTO extents VALUES (2, 0, 10, 77, 0, 0, 10)", "not inside stripe 77"},
       {"INSERT INTO extents VALUES (2, 0, 10, 1, 1048570, 0, 10)", "not inside stripe 1"},
@@ -231,10 +230,9 @@ TEST_F(SqliteCatalogTest, TheLogIsCopiedIntoTheFileAndStartsOver) {
   scrubber.detach();
   for (std::uint64_t number = (*catalog)->last_inode().value().value + 1;; ++number) {
     const auto offset = static_cast<std::uint64_t>(number);
-    const auto done =
-        (*catalog)->commit({PutInode{regular(number, 10)}, PutName{{1}, std::to_string(number), {number}},
-                            PutExtent{extent(number, 0, 10, 1, offset % 1000)},
-                            PutXattr{{number}, "user.a", core::Bytes(2000)}});
+    const auto done = (*catalog)->commit({PutInode{regular(number, 10)}, PutName{{1}, std::to_string(number), {number}},
+                                          PutExtent{extent(number, 0, 10, 1, offset % 1000)},
+                                          PutXattr{{number}, "user.a", core::Bytes(2000)}});
     if (!done || ::write(pipe, &number, sizeof number) != sizeof number) ::_exit(2);
   }
 }
@@ -334,8 +332,8 @@ TEST_F(SqliteCatalogTest, AFullDiskRefusesACommitAndTheCatalogGoesOn) {
     const auto dropped = catalog->commit({DropName{{1}, std::to_string(dead)}, DropInode{{dead}}});
     ASSERT_TRUE(dropped) << dead << " of " << number << ": " << dropped.error();
   }
-  const auto again = catalog->commit({PutInode{regular(number)}, PutName{{1}, "again", {number}},
-                                      PutXattr{{number}, "user.a", core::Bytes(10000)}});
+  const auto again = catalog->commit(
+      {PutInode{regular(number)}, PutName{{1}, "again", {number}}, PutXattr{{number}, "user.a", core::Bytes(10000)}});
   EXPECT_TRUE(again) << again.error();
   EXPECT_THAT(catalog->check().value(), IsEmpty());
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A catalog of version 1 opens as one of today, with everything that was in it; and what cannot be brought up to date is
-// left as it was.
+// A catalog of version 1 opens as one of today, with everything that was in it; and what cannot be brought up to date
+// is left as it was.
 #include <gmock/gmock.h>
 
 #include "meta/sqlite_catalog.hpp"
@@ -30,7 +30,8 @@ class MigrationTest : public ::testing::Test {
     RawDatabase database(path_);
     std::string all;
     for (const char* sql :
-         {"SELECT group_concat(number || ':' || mode || ':' || uid || ':' || links || ':' || size || ':' || hex(file) || "
+         {"SELECT group_concat(number || ':' || mode || ':' || uid || ':' || links || ':' || size || ':' || hex(file) "
+          "|| "
           "':' || hex(wrapped_key) || ':' || ifnull(deadline, 'never') || ':' || ttl) FROM inodes",
           "SELECT group_concat(parent || ':' || hex(name) || ':' || inode) FROM names",
           "SELECT group_concat(inode || ':' || hex(name) || ':' || hex(value)) FROM xattrs",
@@ -83,7 +84,8 @@ TEST_F(MigrationTest, ItIsReadAsItWasWritten) {
   EXPECT_EQ(inner->profile, (core::Profile{4, 2}));
   EXPECT_EQ(catalog->lookup({2}, "\x6f\xfe").value()->number, core::InodeNumber{3});
   EXPECT_EQ(catalog->xattr({3}, "user.a").value(), (core::Bytes{std::byte{0}, std::byte{0xff}}));
-  EXPECT_THAT(catalog->extents({3}).value(), ElementsAre(extent(3, 0, 8000, 1), ExtentRecord{{3}, 8000, 1000, {5}, 0, 8000, 1000}));
+  EXPECT_THAT(catalog->extents({3}).value(),
+              ElementsAre(extent(3, 0, 8000, 1), ExtentRecord{{3}, 8000, 1000, {5}, 0, 8000, 1000}));
   EXPECT_EQ(catalog->stripe({1}).value()->live, 8000U);
   EXPECT_EQ(catalog->stripe({5}).value()->state, StripeState::sealed);
   EXPECT_EQ(catalog->placements({1}).value().size(), 2U);
@@ -99,8 +101,9 @@ TEST_F(MigrationTest, WhatIsNewInIt) {
   const auto catalog = open();
   EXPECT_FALSE(catalog->dead_file(id_of<core::FileId>(3)).value());
   EXPECT_THAT(catalog->audits({1}).value(), IsEmpty());
-  DeadFileRecord dead{{3}, id_of<core::FileId>(3), DeathCause::expired, core::Instant{1'800'000'000'000},
-                      at(1'800'000'000'000), 9000, true, {extent(3, 0, 8000, 1)}};
+  DeadFileRecord dead{
+      {3},  id_of<core::FileId>(3), DeathCause::expired, core::Instant{1'800'000'000'000}, at(1'800'000'000'000), 9000,
+      true, {extent(3, 0, 8000, 1)}};
   const AuditRecord audit{{1}, 0, id_of<core::ShardId>(0), id_of<core::NodeId>(0), core::Instant{5}, false, {}};
   ASSERT_TRUE(catalog->commit({PutAudit{audit}}));
   EXPECT_EQ(catalog->audits({1}).value().size(), 1U);

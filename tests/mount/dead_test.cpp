@@ -119,8 +119,7 @@ bool is_listed(const std::string& directory, const std::string& name, bool with_
   bool found = false;
   while (const dirent* entry = ::readdir(listing)) {
     struct stat ignored {};
-    const bool there =
-        !with_stat || ::fstatat(::dirfd(listing), entry->d_name, &ignored, AT_SYMLINK_NOFOLLOW) == 0;
+    const bool there = !with_stat || ::fstatat(::dirfd(listing), entry->d_name, &ignored, AT_SYMLINK_NOFOLLOW) == 0;
     found = found || (there && name == entry->d_name);
   }
   ::closedir(listing);
@@ -149,8 +148,7 @@ TEST_F(DeadTest, ByPath) {
     return status(::statx(AT_FDCWD, path.c_str(), AT_STATX_DONT_SYNC, STATX_BASIC_STATS, &got));
   });
   watch("access", kGone, [&] { return status(::access(path.c_str(), R_OK)); });
-  watch("getxattr", kGone,
-        [&] { return status(::getxattr(path.c_str(), "user.ephfs.expires", nullptr, 0)); });
+  watch("getxattr", kGone, [&] { return status(::getxattr(path.c_str(), "user.ephfs.expires", nullptr, 0)); });
   watch("listxattr", kGone, [&] { return status(::listxattr(path.c_str(), nullptr, 0)); });
   watch("chmod", kGone, [&] { return status(::chmod(path.c_str(), 0700)); });
   watch("link", kGone, [&] {

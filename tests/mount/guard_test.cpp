@@ -36,8 +36,7 @@ std::vector<int> guards_of(const std::filesystem::path& mountpoint) {
     std::ifstream file(entry.path() / "cmdline");
     std::string words;
     std::getline(file, words, '\0');
-    if (words == "ephfs: guard of " + mountpoint.string())
-      found.push_back(std::stoi(entry.path().filename()));
+    if (words == "ephfs: guard of " + mountpoint.string()) found.push_back(std::stoi(entry.path().filename()));
   }
   return found;
 }

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+
 #include <sys/mount.h>
 #include <sys/wait.h>
 
@@ -21,7 +22,9 @@ int run(const std::string& command, std::string* output) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-std::filesystem::path binaries() { return EPHFS_BINARIES; }
+std::filesystem::path binaries() {
+  return EPHFS_BINARIES;
+}
 
 MountedVolume::MountedVolume(std::string options) : options_(std::move(options)) {
   std::string pattern = (std::filesystem::temp_directory_path() / "ephfs-mount-XXXXXX").string();

@@ -3,10 +3,11 @@
 // test is a script that notes what it sees; it runs in a directory of each, and the two lists of notes must be equal.
 #include <cerrno>
 #include <cstdio>
+#include <set>
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
-#include <set>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -47,8 +48,8 @@ class Script {
     // A directory's own size is a file system's private matter.
     const long size = S_ISDIR(s.st_mode) ? 0 : static_cast<long>(s.st_size);
     char text[160];
-    std::snprintf(text, sizeof text, "stat %s = mode %o links %lu uid %u gid %u size %ld rdev %lu", name.c_str(), s.st_mode,
-                  static_cast<unsigned long>(s.st_nlink), s.st_uid, s.st_gid, size,
+    std::snprintf(text, sizeof text, "stat %s = mode %o links %lu uid %u gid %u size %ld rdev %lu", name.c_str(),
+                  s.st_mode, static_cast<unsigned long>(s.st_nlink), s.st_uid, s.st_gid, size,
                   static_cast<unsigned long>(s.st_rdev));
     say(text);
   }
@@ -77,7 +78,8 @@ class Script {
     const ssize_t got = ::read(fd, bytes.data(), bytes.size());
     ::close(fd);
     bytes.resize(got < 0 ? 0 : static_cast<std::size_t>(got));
-    say("content " + name + " = " + std::to_string(got) + " bytes, hash " + std::to_string(std::hash<std::string>{}(bytes)));
+    say("content " + name + " = " + std::to_string(got) + " bytes, hash " +
+        std::to_string(std::hash<std::string>{}(bytes)));
   }
   int make(const std::string& name, const std::string& content = "content") {
     const int fd = ::open(at(name).c_str(), O_CREAT | O_RDWR | O_TRUNC, 0644);
@@ -335,8 +337,9 @@ TEST_F(Operations, Attributes) {
     const auto times = [&](const char* what) {
       struct stat st {};
       ::stat(s.at("f").c_str(), &st);
-      s.say(std::string(what) + " atime " + std::to_string(st.st_atim.tv_sec) + "." + std::to_string(st.st_atim.tv_nsec) +
-            " mtime " + std::to_string(st.st_mtim.tv_sec) + "." + std::to_string(st.st_mtim.tv_nsec));
+      s.say(std::string(what) + " atime " + std::to_string(st.st_atim.tv_sec) + "." +
+            std::to_string(st.st_atim.tv_nsec) + " mtime " + std::to_string(st.st_mtim.tv_sec) + "." +
+            std::to_string(st.st_mtim.tv_nsec));
     };
     s.note("chmod", ::chmod(s.at("f").c_str(), 06751));
     s.note_stat("f");

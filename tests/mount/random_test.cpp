@@ -2,11 +2,12 @@
 // A random sequence of operations on the mount, compared byte for byte with a model in memory. The seed is printed; set
 // EPHFS_SEED to repeat a run and EPHFS_STEPS for another length.
 #include <cstdlib>
-#include <fcntl.h>
-#include <linux/falloc.h>
 #include <map>
 #include <memory>
 #include <random>
+
+#include <fcntl.h>
+#include <linux/falloc.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -35,18 +36,40 @@ class RandomSteps {
 
   void step() {
     switch (pick(22)) {
-      case 0: case 1: case 2: case 3: case 4: return write_some();
-      case 5: case 6: case 7: case 8: return read_some();
-      case 9: case 10: return truncate();
-      case 11: case 12: return write_through_map();
-      case 13: case 14: return read_through_map();
-      case 15: return rename();
-      case 16: return link();
-      case 17: return punch();
-      case 18: return reopen();
-      case 19: return pick(3) == 0 ? unlink() : append();
-      case 20: return compare_one();
-      default: return pick(20) == 0 ? sync_one() : zero_range();
+      case 0:
+      case 1:
+      case 2:
+      case 3:
+      case 4:
+        return write_some();
+      case 5:
+      case 6:
+      case 7:
+      case 8:
+        return read_some();
+      case 9:
+      case 10:
+        return truncate();
+      case 11:
+      case 12:
+        return write_through_map();
+      case 13:
+      case 14:
+        return read_through_map();
+      case 15:
+        return rename();
+      case 16:
+        return link();
+      case 17:
+        return punch();
+      case 18:
+        return reopen();
+      case 19:
+        return pick(3) == 0 ? unlink() : append();
+      case 20:
+        return compare_one();
+      default:
+        return pick(20) == 0 ? sync_one() : zero_range();
     }
   }
 
@@ -67,9 +90,12 @@ class RandomSteps {
   /// Mostly small and unaligned, sometimes on page and block boundaries, sometimes long.
   std::size_t random_length() {
     switch (pick(6)) {
-      case 0: return 4096 * (1 + pick(8));
-      case 1: return 1 + pick(200'000);
-      default: return 1 + pick(5000);
+      case 0:
+        return 4096 * (1 + pick(8));
+      case 1:
+        return 1 + pick(200'000);
+      default:
+        return 1 + pick(5000);
     }
   }
   std::size_t random_offset(std::size_t size) {
@@ -219,7 +245,8 @@ class RandomSteps {
     if (size == 0) return;
     const std::size_t offset = pick(size);
     const std::size_t length = std::min(random_length(), size - offset);
-    ASSERT_EQ(::fallocate(file.fd, mode | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset), static_cast<off_t>(length)), 0);
+    ASSERT_EQ(::fallocate(file.fd, mode | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset), static_cast<off_t>(length)),
+              0);
     std::fill_n(file.file->bytes.begin() + static_cast<std::ptrdiff_t>(offset), length, '\0');
   }
   void punch() { blank(FALLOC_FL_PUNCH_HOLE); }

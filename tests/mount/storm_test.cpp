@@ -55,8 +55,7 @@ class StormTest : public ::testing::Test {
     ASSERT_TRUE(volume_.mounted()) << volume_.error();
     rlimit limit{};
     ::getrlimit(RLIMIT_NOFILE, &limit);
-    if (limit.rlim_max < kFiles + 1000)
-      GTEST_SKIP() << "only " << limit.rlim_max << " descriptors are allowed";
+    if (limit.rlim_max < kFiles + 1000) GTEST_SKIP() << "only " << limit.rlim_max << " descriptors are allowed";
     limit.rlim_cur = limit.rlim_max;
     ::setrlimit(RLIMIT_NOFILE, &limit);
   }
@@ -131,10 +130,9 @@ class StormTest : public ::testing::Test {
     constexpr std::size_t kNotesMax = 10;
     const std::lock_guard lock(tally_.mutex);
     if (tally_.mistakes.size() >= kNotesMax) return;
-    tally_.mistakes.push_back(std::string(how) + " of file " + std::to_string(i) + ", " +
-                              std::to_string(after) + " ms after its deadline, epoch " +
-                              std::to_string(epoch_) + ", " + std::to_string(wall_now() - epoch_began_) +
-                              " ms old");
+    tally_.mistakes.push_back(std::string(how) + " of file " + std::to_string(i) + ", " + std::to_string(after) +
+                              " ms after its deadline, epoch " + std::to_string(epoch_) + ", " +
+                              std::to_string(wall_now() - epoch_began_) + " ms old");
   }
 
   void read_by_path();
@@ -158,8 +156,8 @@ class StormTest : public ::testing::Test {
     meanwhile();
     done_ = true;
     for (auto& reader : readers) reader.join();
-    std::cout << tally_.answers << " answers, the latest began " << tally_.latest
-              << " ms after its deadline; " << tally_.refusals << " refusals\n";
+    std::cout << tally_.answers << " answers, the latest began " << tally_.latest << " ms after its deadline; "
+              << tally_.refusals << " refusals\n";
     EXPECT_THAT(tally_.mistakes, ::testing::IsEmpty());
     EXPECT_EQ(tally_.late, 0U) << "answered at or after the deadline";
     EXPECT_EQ(tally_.early, 0U) << "refused more than 20 ms before the deadline";
@@ -279,8 +277,7 @@ TEST_F(StormTest, RandomDeadlinesAndTenCrashes) {
   constexpr WallMs kSpan = 60'000;
   constexpr int kCrashes = 10;
   const char* given = std::getenv("EPHFS_SEED");
-  const auto seed =
-      given == nullptr ? std::random_device{}() : static_cast<unsigned>(std::strtoul(given, nullptr, 10));
+  const auto seed = given == nullptr ? std::random_device{}() : static_cast<unsigned>(std::strtoul(given, nullptr, 10));
   std::cout << "seed " << seed << "\n";
   std::mt19937 dice(seed);
   const WallMs start = make_files([&] { return static_cast<WallMs>(dice() % static_cast<unsigned>(kSpan)); });

@@ -106,20 +106,18 @@ std::string secrets_of(sqlite3* database, const Wheel& wheel, const std::string&
   open_small(epoch_key, context, wrapped, key.mutable_view()).value();
 
   sqlite3_stmt* extents = nullptr;
-  sqlite3_prepare_v2(
-      database,
-      "SELECT DISTINCT s.id FROM extents e JOIN stripes s ON s.number = e.stripe WHERE e.inode = ?1", -1,
-      &extents, nullptr);
+  sqlite3_prepare_v2(database,
+                     "SELECT DISTINCT s.id FROM extents e JOIN stripes s ON s.number = e.stripe WHERE e.inode = ?1", -1,
+                     &extents, nullptr);
   const Statement stripe(extents, sqlite3_finalize);
   sqlite3_bind_int64(stripe.get(), 1, sqlite3_column_int64(row.get(), 0));
   std::vector<Key> extent_keys;
   while (sqlite3_step(stripe.get()) == SQLITE_ROW) {
     extent_keys.push_back(derive_key(key, "ephfs-ex", column(stripe.get(), 0)));
   }
-  return in_quotes(name) + ":{\"epoch\":" + std::to_string(epoch) +
-         ",\"wrapped_key\":" + in_quotes(to_hex(wrapped)) + ",\"file_key\":" + in_quotes(to_hex(key.view())) +
-         ",\"extent_keys\":" + list(extent_keys) + ",\"epoch_key\":" + in_quotes(to_hex(epoch_key.view())) +
-         ",\"path\":" + list(path) + "}";
+  return in_quotes(name) + ":{\"epoch\":" + std::to_string(epoch) + ",\"wrapped_key\":" + in_quotes(to_hex(wrapped)) +
+         ",\"file_key\":" + in_quotes(to_hex(key.view())) + ",\"extent_keys\":" + list(extent_keys) +
+         ",\"epoch_key\":" + in_quotes(to_hex(epoch_key.view())) + ",\"path\":" + list(path) + "}";
 }
 
 }  // namespace
@@ -134,8 +132,7 @@ int main(int count, char** words) {
   }
   const Wheel wheel = read_wheel(volume + "/wheel", *keys);
   sqlite3* opened = nullptr;
-  if (sqlite3_open_v2((volume + "/catalog.db").c_str(), &opened, SQLITE_OPEN_READONLY, nullptr) != SQLITE_OK)
-    return 1;
+  if (sqlite3_open_v2((volume + "/catalog.db").c_str(), &opened, SQLITE_OPEN_READONLY, nullptr) != SQLITE_OK) return 1;
   const Database database(opened, sqlite3_close);
   sqlite3_busy_timeout(database.get(), 5000);
   std::string files;

@@ -3,9 +3,8 @@
 // virtual clock. Suites that must hold on both are written against it.
 #pragma once
 
-#include <gtest/gtest.h>
-
 #include <boost/asio/io_context.hpp>
+#include <gtest/gtest.h>
 
 #include "net/tls_transport.hpp"
 #include "tests/support/sample_shard.hpp"
@@ -23,12 +22,12 @@ using ephfs::testing::SimNetwork;
 using ephfs::testing::VirtualClock;
 
 /// Leaves a coroutine, with a failure, when something that the rest needs does not hold.
-#define CO_ASSERT_TRUE(condition)                   \
-  do {                                              \
-    if (!(condition)) {                             \
+#define CO_ASSERT_TRUE(condition)                      \
+  do {                                                 \
+    if (!(condition)) {                                \
       ADD_FAILURE() << #condition << " does not hold"; \
-      co_return;                                    \
-    }                                               \
+      co_return;                                       \
+    }                                                  \
   } while (false)
 
 /// Who a node is.
@@ -46,8 +45,8 @@ inline Identity make_identity(Random& random) {
   return identity;
 }
 
-/// What the tests of two nodes on a simulated network share. One that owns transports drops them, then the network, at its
-/// end, and lets the clock settle.
+/// What the tests of two nodes on a simulated network share. One that owns transports drops them, then the network, at
+/// its end, and lets the clock settle.
 class SimulatedNet : public ::testing::Test {
  protected:
   static Error code_of(const auto& result) {
@@ -59,8 +58,7 @@ class SimulatedNet : public ::testing::Test {
   ::testing::ScopedTrace trace_{__FILE__, __LINE__, ephfs::testing::describe_seed(random_.seed())};
   core::asio::io_context context_;
   VirtualClock clock_{context_};
-  std::unique_ptr<SimNetwork> network_ =
-      std::make_unique<SimNetwork>(context_.get_executor(), clock_, random_.seed());
+  std::unique_ptr<SimNetwork> network_ = std::make_unique<SimNetwork>(context_.get_executor(), clock_, random_.seed());
 };
 
 class NetRig {
@@ -147,8 +145,12 @@ struct RigKind {
   const char* name;
   std::unique_ptr<NetRig> (*make)();
 };
-inline void PrintTo(const RigKind& kind, std::ostream* out) { *out << kind.name; }
-inline std::string rig_name(const ::testing::TestParamInfo<RigKind>& info) { return info.param.name; }
+inline void PrintTo(const RigKind& kind, std::ostream* out) {
+  *out << kind.name;
+}
+inline std::string rig_name(const ::testing::TestParamInfo<RigKind>& info) {
+  return info.param.name;
+}
 
 constexpr RigKind kSimulated{"Simulated", [] { return std::unique_ptr<NetRig>(std::make_unique<SimRig>()); }};
 constexpr RigKind kTls{"Tls", [] { return std::unique_ptr<NetRig>(std::make_unique<TlsRig>()); }};

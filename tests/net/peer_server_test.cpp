@@ -106,8 +106,8 @@ TEST_F(PeerServerTest, ShowsTheSecretToNobodyElse) {
   membership_.invite(secret_);
   const auto from = transport(stranger_, "new");
   const Identity other = make_identity(random_);
-  const auto joined = clock_.run(
-      join_pool(*from, "node:7", other.id, secret_, {stranger_.id, ""}, clock_, clock_.boot_now() + 10s));
+  const auto joined =
+      clock_.run(join_pool(*from, "node:7", other.id, secret_, {stranger_.id, ""}, clock_, clock_.boot_now() + 10s));
   EXPECT_EQ(code_of(*joined), Error::not_permitted);
   EXPECT_EQ(network_->frames(), 0U);
 }

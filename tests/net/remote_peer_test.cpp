@@ -19,7 +19,9 @@ using ephfs::testing::PeerMaker;
 using ephfs::testing::PeerSubject;
 using ephfs::testing::SampleShard;
 
-core::PoolId make_pool(Random& random) { return *core::PoolId::from_bytes(random.bytes(core::PoolId::kSize)); }
+core::PoolId make_pool(Random& random) {
+  return *core::PoolId::from_bytes(random.bytes(core::PoolId::kSize));
+}
 
 class RemoteSubject final : public PeerSubject {
  public:
@@ -355,7 +357,10 @@ class LyingPeer final : public Peer {
  public:
   LyingPeer(FakePeer& inner, std::function<void(ShardRange&)> bend, std::function<void(Proof&)> bend_proof,
             std::function<core::Envelope(core::Envelope)> bend_receipt)
-      : inner_(inner), bend_(std::move(bend)), bend_proof_(std::move(bend_proof)), bend_receipt_(std::move(bend_receipt)) {}
+      : inner_(inner),
+        bend_(std::move(bend)),
+        bend_proof_(std::move(bend_proof)),
+        bend_receipt_(std::move(bend_receipt)) {}
 
   [[nodiscard]] NodeId id() const override { return inner_.id(); }
   [[nodiscard]] bool reachable() const override { return true; }

@@ -17,7 +17,9 @@ Message make_request(std::string_view text, std::size_t payload_bytes = 0) {
   return message;
 }
 
-std::string text_of(const Message& message) { return std::string(core::as_text(message.body)); }
+std::string text_of(const Message& message) {
+  return std::string(core::as_text(message.body));
+}
 
 // Answers with what it got, after a while; counts.
 struct Server {
@@ -448,10 +450,14 @@ TEST_F(SessionTest, GivesUpOnOneWhoSaysNothing) {
 TEST_F(SessionTest, FailuresKeepTheirCodeOnlyWhereItSaysSomething) {
   open();
   const std::vector<std::pair<Error, Error>> codes{
-      {Error::not_found, Error::not_found},       {Error::damaged, Error::damaged},
-      {Error::no_space, Error::no_space},         {Error::not_permitted, Error::not_permitted},
-      {Error::busy, Error::busy},                 {Error::invalid_argument, Error::invalid_argument},
-      {Error::cancelled, Error::unreachable},     {Error::bad_passphrase, Error::protocol},
+      {Error::not_found, Error::not_found},
+      {Error::damaged, Error::damaged},
+      {Error::no_space, Error::no_space},
+      {Error::not_permitted, Error::not_permitted},
+      {Error::busy, Error::busy},
+      {Error::invalid_argument, Error::invalid_argument},
+      {Error::cancelled, Error::unreachable},
+      {Error::bad_passphrase, Error::protocol},
       {Error::is_directory, Error::protocol},
   };
   for (const auto& [given, seen] : codes) {
@@ -547,7 +553,8 @@ std::uint64_t trace_of(std::uint64_t seed) {
   auto right = clock.run(listener->accept());
   const auto caller = Session::make(context.get_executor(), clock, tasks, std::move(**left), setup);
   const auto callee = Session::make(context.get_executor(), clock, tasks, std::move(**right), setup);
-  tasks.spawn(context.get_executor(), [&]() -> awaitable<void> { (void)co_await callee->open({clock.boot_now() + kFar}); });
+  tasks.spawn(context.get_executor(),
+              [&]() -> awaitable<void> { (void)co_await callee->open({clock.boot_now() + kFar}); });
   clock.run(caller->open(clock.boot_now() + kFar));
   for (int i = 0; i < 20; ++i) {
     tasks.spawn(context.get_executor(), [&]() -> awaitable<void> {

@@ -94,7 +94,8 @@ TEST_F(ShareLinkTest, ReadsNothingPastItsContent) {
   EXPECT_EQ(parse_share_link(encode_word(kind, other)).error().code, core::Error::version);
   for (int i = 0; i < 2000; ++i) {
     auto noise = content;
-    for (int flips = 0; flips < 4; ++flips) noise[1 + random_.below(noise.size() - 1)] ^= static_cast<std::byte>(1 + random_.below(255));
+    for (int flips = 0; flips < 4; ++flips)
+      noise[1 + random_.below(noise.size() - 1)] ^= static_cast<std::byte>(1 + random_.below(255));
     const auto read = parse_share_link(encode_word(kind, noise));
     if (!read) continue;
     EXPECT_TRUE(format_share_link(*read)) << "what was read can be written";

@@ -3,8 +3,7 @@
 // threads.
 #include "net/tls_transport.hpp"
 
-#include <openssl/evp.h>
-#include <openssl/x509.h>
+#include <thread>
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/connect.hpp>
@@ -13,7 +12,8 @@
 #include <boost/asio/read.hpp>
 #include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/write.hpp>
-#include <thread>
+#include <openssl/evp.h>
+#include <openssl/x509.h>
 
 #include "core/config.hpp"
 #include "net/peer_server.hpp"

@@ -30,7 +30,10 @@ TEST(WireTest, TheWorkedExampleHolds) {
   hello.members = {{*core::NodeId::from_hex("ff" + example_shard().hex().substr(2)), "127.0.0.1:7400"}};
   const Message greeting = pack_hello(hello);
   EXPECT_EQ(hex_of(greeting.kind, 0, 0, greeting.body),
-            "08012221" "0801" "121000112233445566778899aabbccddeeff" "1a0b65706866732f302e312e30");
+            "08012221"
+            "0801"
+            "121000112233445566778899aabbccddeeff"
+            "1a0b65706866732f302e312e30");
   EXPECT_EQ(core::to_hex(greeting.payload.view()),
             "0a320a20ff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
             "120e3132372e302e302e313a37343030");
@@ -38,20 +41,36 @@ TEST(WireTest, TheWorkedExampleHolds) {
   const FetchRequest request{example_shard(), 8192, 4096, false};
   const Message fetch = pack_fetch(request);
   EXPECT_EQ(hex_of(fetch.kind, 7, 2500, fetch.body),
-            "0811" "1007" "18c413" "2228"
-            "0a20000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f" "108040" "188020");
+            "0811"
+            "1007"
+            "18c413"
+            "2228"
+            "0a20000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+            "108040"
+            "188020");
 
   ShardRange range;
   range.bytes = core::SharedBytes(core::Buffer(4096));
   range.offset = 8192;
   range.shard_bytes = 1U << 20U;
   const Message reply = pack_range(range);
-  EXPECT_EQ(hex_of(reply.kind, 7, 0, reply.body), "0805" "1007" "2207" "088040" "10808040");
+  EXPECT_EQ(hex_of(reply.kind, 7, 0, reply.body),
+            "0805"
+            "1007"
+            "2207"
+            "088040"
+            "10808040");
 
   const Bytes failure = pack_failure(core::fail(Error::not_found, "shard 0001"));
   EXPECT_EQ(hex_of(MessageKind::failure, 7, 0, failure),
-            "0806" "1007" "2217" "0a096e6f745f666f756e64" "120a73686172642030303031");
-  EXPECT_EQ(hex_of(MessageKind::cancel, 7, 0, {}), "0804" "1007");
+            "0806"
+            "1007"
+            "2217"
+            "0a096e6f745f666f756e64"
+            "120a73686172642030303031");
+  EXPECT_EQ(hex_of(MessageKind::cancel, 7, 0, {}),
+            "0804"
+            "1007");
 }
 
 TEST(WireTest, ReadsBackWhatItWrote) {
@@ -92,8 +111,9 @@ TEST(WireTest, ReadsBackWhatItWrote) {
   EXPECT_EQ(question->order, envelope);
   EXPECT_EQ(question->shards, inquiry.shards);
   EXPECT_EQ(*unpack_receipts(pack_receipts({envelope, envelope})), (std::vector{envelope, envelope}));
-  const std::vector<Holding> holdings{{example_shard(), 7, 8, core::Deadline(core::Instant{9}), false},
-                                      {*core::ShardId::from_hex(std::string(64, 'f')), 1, 0, core::Deadline::never(), true}};
+  const std::vector<Holding> holdings{
+      {example_shard(), 7, 8, core::Deadline(core::Instant{9}), false},
+      {*core::ShardId::from_hex(std::string(64, 'f')), 1, 0, core::Deadline::never(), true}};
   EXPECT_EQ(*unpack_holdings(pack_holdings(holdings)), holdings);
 
   const NodeStatus status{core::node_id_of(owner.public_key()), 1, 2, 3, core::Instant{4}};
@@ -240,9 +260,13 @@ TEST(WireTest, SurvivesNoise) {
   hello.members = {{core::NodeId{}, "a:1"}};
   const FetchRequest request{example_shard(), 0, 4096, true};
   const Challenge challenge{example_shard(), {}, {0, 1}};
-  std::vector<Message> seeds{pack_hello(hello), pack_fetch(request), pack_challenge(challenge),
-                             pack_join({random.bytes(kJoinSecretBytes), "a:1"}), pack_members(hello.members),
-                             pack_status({}), pack_holdings({{example_shard(), 7, 8, {}, true}}),
+  std::vector<Message> seeds{pack_hello(hello),
+                             pack_fetch(request),
+                             pack_challenge(challenge),
+                             pack_join({random.bytes(kJoinSecretBytes), "a:1"}),
+                             pack_members(hello.members),
+                             pack_status({}),
+                             pack_holdings({{example_shard(), 7, 8, {}, true}}),
                              pack_share_claim({core::ShareId{}, core::Hash{}})};
   ShardRange range;
   range.bytes = core::SharedBytes::copy_of(random.bytes(4096));

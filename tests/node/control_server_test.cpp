@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "node/control_server.hpp"
 
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
-
 #include <fstream>
 #include <future>
 #include <thread>
+
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "tests/support/temp_dir.hpp"
 
@@ -42,7 +42,8 @@ class ControlServerTest : public ::testing::Test {
     ::shutdown(fd, SHUT_WR);
     std::string answer;
     char buffer[4096];
-    for (ssize_t got = 0; (got = ::read(fd, buffer, sizeof buffer)) > 0;) answer.append(buffer, static_cast<std::size_t>(got));
+    for (ssize_t got = 0; (got = ::read(fd, buffer, sizeof buffer)) > 0;)
+      answer.append(buffer, static_cast<std::size_t>(got));
     ::close(fd);
     return answer;
   }
@@ -120,7 +121,8 @@ TEST_F(ControlServerTest, DoesWhatIsPosted) {
 TEST_F(ControlServerTest, SurvivesNonsense) {
   ASSERT_TRUE(server_->start());
   EXPECT_EQ(say("\x16\x03\x01 not http\r\n\r\n"), "");
-  EXPECT_EQ(say("GET /status HTTP/1.1\r\nHost: x\r\nPadding: " + std::string(kControlRequestBytesMax, 'x') + "\r\n\r\n"), "");
+  EXPECT_EQ(
+      say("GET /status HTTP/1.1\r\nHost: x\r\nPadding: " + std::string(kControlRequestBytesMax, 'x') + "\r\n\r\n"), "");
   EXPECT_NE(say("POST /status HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").find("405"), std::string::npos);
   EXPECT_NE(say("GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").find("200 OK"), std::string::npos);
   EXPECT_TRUE(control_get(path_, "/status"));

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "node/event_hub.hpp"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
+#include <thread>
 
 #include <boost/asio/io_context.hpp>
-#include <thread>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "node/control_server.hpp"
 #include "node/control_stream.hpp"

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // A process that works on a store is killed at seeded moments; what it had been told was done must be there afterwards,
 // and what was under way must be there as a whole or not at all.
+#include <map>
+
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <map>
 
 #include "tests/node/node_test_support.hpp"
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What only the store on files does: leftovers of crashes, damaged files, linked files, full disks, one process at a time.
+// What only the store on files does: leftovers of crashes, damaged files, linked files, full disks, one process at a
+// time.
 #include <sys/mount.h>
 #include <sys/stat.h>
 
@@ -96,8 +97,8 @@ TEST_F(FileShardStoreTest, CleansUpWhatACrashLeft) {
   reopen();
   EXPECT_EQ(store_->usage().shards, 1U);
   expect_whole(shards[5]);
-  EXPECT_THAT(shard_files(directory_.path()), ::testing::UnorderedElementsAre(shard_path(shards[5]), lease_path(shards[5]),
-                                                                              lease_path(shards[4])));
+  EXPECT_THAT(shard_files(directory_.path()),
+              ::testing::UnorderedElementsAre(shard_path(shards[5]), lease_path(shards[5]), lease_path(shards[4])));
   const auto traces = store_->traces(10);
   ASSERT_EQ(traces.size(), 1U) << "of the removal";
   EXPECT_EQ(traces[0].lease.shard, shards[4].id);

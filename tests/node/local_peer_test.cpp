@@ -251,8 +251,8 @@ TEST_F(LocalPeerTest, EndsByItsLimitsWhenTheDiskHangs) {
   EXPECT_EQ(clock_.boot_now() - before, 250ms);
 
   std::stop_source stop;
-  const auto stopper = clock_.call_at(context_.get_executor(), clock_.boot_now() + 100ms,
-                                      [&stop] { stop.request_stop(); });
+  const auto stopper =
+      clock_.call_at(context_.get_executor(), clock_.boot_now() + 100ms, [&stop] { stop.request_stop(); });
   const net::CallLimits stoppable{clock_.boot_now() + 1s, stop.get_token()};
   EXPECT_EQ(code_of(*clock_.run(peer.fetch(request, stoppable))), core::Error::cancelled);
   EXPECT_EQ(clock_.boot_now() - before, 350ms);

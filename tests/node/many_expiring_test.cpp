@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Very many leases that end at one instant on one node with its files: every shard goes, each leaves its receipt, others
-// are served in between, and memory is bounded. EPHFS_SHARDS=100000 makes as many, and tells what they took.
+// Very many leases that end at one instant on one node with its files: every shard goes, each leaves its receipt,
+// others are served in between, and memory is bounded. EPHFS_SHARDS=100000 makes as many, and tells what they took.
 #include <chrono>
 #include <fstream>
 #include <iostream>
@@ -83,7 +83,8 @@ class ManyExpiring : public ::testing::Test {
       } else if (left == 0 && deleted_after_.count() == 0) {
         deleted_after_ = std::chrono::steady_clock::now() - began;
       }
-      longest_fetch_ = std::max<std::chrono::duration<double>>(longest_fetch_, std::chrono::steady_clock::now() - asked);
+      longest_fetch_ =
+          std::max<std::chrono::duration<double>>(longest_fetch_, std::chrono::steady_clock::now() - asked);
       most_resident_ = std::max(most_resident_, resident_bytes());
     }
     kept_after_ = std::chrono::steady_clock::now() - began;

@@ -222,8 +222,7 @@ TEST(PoolFileText, RefusesWhatIsNotOne) {
   for (const auto& text : {std::string(), title, title + pool, title + self, title + pool + self + member + member,
                            title + pool + pool + self, title + pool + self + "member 33\n",
                            title + pool + self + "member " + std::string(64, '3') + " a b\n",
-                           title + pool + self + "\n", (title + pool + self).substr(0, 100),
-                           "hello\n" + pool + self}) {
+                           title + pool + self + "\n", (title + pool + self).substr(0, 100), "hello\n" + pool + self}) {
     EXPECT_EQ(parse_pool_file(text).error().code, core::Error::damaged) << text;
   }
   EXPECT_EQ(parse_pool_file("ephfs-pool 2\n" + pool + self).error().code, core::Error::version);

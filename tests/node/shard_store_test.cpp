@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tests/support/shard_store_contract.hpp"
-
 #include "tests/node/node_test_support.hpp"
+#include "tests/support/shard_store_contract.hpp"
 
 namespace ephfs::node::testing {
 namespace {

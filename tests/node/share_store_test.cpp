@@ -2,11 +2,11 @@
 // Shares on disk: what a crash, damage or a restart may leave, and that no count ever goes back.
 #include "node/share_store.hpp"
 
+#include <csignal>
+
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <csignal>
 
 #include "core/little_endian.hpp"
 #include "tests/node/node_test_support.hpp"
@@ -25,7 +25,8 @@ class ShareStoreTest : public ::testing::Test {
     core::Bytes content;
     core::Hash token;
   };
-  Made make(std::uint32_t fetches_max, std::size_t bytes = 1000, core::Instant deadline = kNow + std::chrono::hours(1)) {
+  Made make(std::uint32_t fetches_max, std::size_t bytes = 1000,
+            core::Instant deadline = kNow + std::chrono::hours(1)) {
     Made made;
     made.content = random_.bytes(bytes);
     random_.fill(made.grant.share.mutable_view());
@@ -159,7 +160,8 @@ TEST_F(ShareStoreTest, DeletesWhatIsDamaged) {
     auto damaged = whole;
     damaged[at] ^= std::byte{0x20};
     ASSERT_TRUE(core::replace_file(path, damaged, 0600));
-    EXPECT_EQ(take(made).error().code, at >= 8 && at < 12 ? core::Error::version : core::Error::damaged) << "byte " << at;
+    EXPECT_EQ(take(made).error().code, at >= 8 && at < 12 ? core::Error::version : core::Error::damaged)
+        << "byte " << at;
     if (at >= 8 && at < 12) continue;
     open();
     EXPECT_EQ(store_->size(), 0U) << "byte " << at;

@@ -96,8 +96,8 @@ void Judge::local_call(const std::string& what, const Death& death, std::optiona
   call(what, clock_.boot_now(), death, failure, false);
 }
 
-void Judge::call(const std::string& what, core::Boottime began, const Death& death, std::optional<core::Failure> failure,
-                 bool crashed) {
+void Judge::call(const std::string& what, core::Boottime began, const Death& death,
+                 std::optional<core::Failure> failure, bool crashed) {
   const core::Boottime now = clock_.boot_now();
   ++tally_.calls;
   digest.note(what);
@@ -114,7 +114,8 @@ void Judge::call(const std::string& what, core::Boottime began, const Death& dea
     ++tally_.crashed;
     return;
   }
-  const bool of_death = failure->code == Error::stale || failure->code == Error::gone || failure->code == Error::not_found;
+  const bool of_death =
+      failure->code == Error::stale || failure->code == Error::gone || failure->code == Error::not_found;
   if (life_of(death) != Life::alive && of_death) return;
   const bool of_the_pool = failure->code == Error::io || failure->code == Error::timed_out;
   if (of_the_pool && away.most_since(core::Boottime{began.ns - kGrace.count()}) > kSpare) {

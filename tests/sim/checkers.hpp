@@ -6,7 +6,8 @@
 //   - What a file holds is what was written to it. A call may fail only for a reason: its file's deadline, or more
 //     machines away, shortly before or during it, than fsync leaves to spare.
 //   - Every call ends in time.
-//   - No receipt of a liar is accepted, what an audit says of a shard is so, and what nodes signed of the dead is gathered.
+//   - No receipt of a liar is accepted, what an audit says of a shard is so, and what nodes signed of the dead is
+//   gathered.
 #pragma once
 
 #include <map>
@@ -55,13 +56,13 @@ struct Death {
 
 struct ExpectedFile {
   core::Bytes content;
-  /// What it held at its last flush, and all it held from then until now: a crash may leave each byte as in any of them.
-  /// Empty when a crash must change nothing.
+  /// What it held at its last flush, and all it held from then until now: a crash may leave each byte as in any of
+  /// them. Empty when a crash must change nothing.
   std::vector<core::Bytes> unflushed;
   Death deadline;
   bool has_own_deadline = false;
   meta::TtlMode mode = meta::TtlMode::fixed;
-  core::Milliseconds ttl{0};     // what a sliding deadline slides by
+  core::Milliseconds ttl{0};  // what a sliding deadline slides by
 
   void write(std::uint64_t offset, core::ByteView bytes);
   void truncate(std::uint64_t size);
@@ -94,15 +95,15 @@ class Judge {
 
   struct Tally {
     std::uint64_t calls = 0;
-    std::uint64_t excused = 0;  // failed for a reason
-    std::uint64_t deaths = 0;   // deadlines looked at
-    std::uint64_t crashed = 0;  // cut short by a crash of the caller's own machine
-    std::uint64_t fetched = 0;  // shares that somebody else got
-    std::uint64_t audited = 0;  // shards
-    std::uint64_t missing = 0;  // of them, what nodes had not got
-    std::uint64_t proofs = 0;   // of the dead
+    std::uint64_t excused = 0;   // failed for a reason
+    std::uint64_t deaths = 0;    // deadlines looked at
+    std::uint64_t crashed = 0;   // cut short by a crash of the caller's own machine
+    std::uint64_t fetched = 0;   // shares that somebody else got
+    std::uint64_t audited = 0;   // shards
+    std::uint64_t missing = 0;   // of them, what nodes had not got
+    std::uint64_t proofs = 0;    // of the dead
     std::uint64_t complete = 0;  // of them, what had to be proven in full
-    std::uint64_t kept = 0;     // shards that liars had past their deadline
+    std::uint64_t kept = 0;      // shards that liars had past their deadline
   };
   [[nodiscard]] const Tally& tally() const { return tally_; }
   [[nodiscard]] Tally& tally() { return tally_; }

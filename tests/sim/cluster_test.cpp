@@ -57,7 +57,8 @@ TEST_F(ClusterTest, FsyncTurnsToANodeThatFailedBeforeWhenAnotherIsSilent) {
   EXPECT_TRUE(saved) << saved.error();
 }
 
-// Nodes delete at the deadline they agreed to, so an extension has to reach those that answer before that, whoever is silent.
+// Nodes delete at the deadline they agreed to, so an extension has to reach those that answer before that, whoever is
+// silent.
 TEST_F(ClusterTest, AnExtendedFileSurvivesItsFirstDeadlineWithTwoNodesSilent) {
   auto engine_options = SimCluster::default_options();
   engine_options.cache_bytes = 0;
@@ -186,7 +187,8 @@ TEST_F(ClusterTest, AYearForwardThatIsConfirmedDestroysEverything) {
   clock.run_for(2min);
   EXPECT_FALSE(cluster.mount_clock().is_held());
   EXPECT_EQ(engine.statistics()->inodes, 1U) << "the root alone";
-  for (std::size_t i = 0; i < SimCluster::kNodes; ++i) EXPECT_EQ(cluster.node(i)->store().usage().shards, 0U) << "node " << i;
+  for (std::size_t i = 0; i < SimCluster::kNodes; ++i)
+    EXPECT_EQ(cluster.node(i)->store().usage().shards, 0U) << "node " << i;
 }
 
 class SetClocks : public ClusterTest, public ::testing::WithParamInterface<std::uint64_t> {};

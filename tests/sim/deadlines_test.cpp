@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Hundreds of files with deadlines of seconds to hours: each readable until its last moment and gone at its deadline, on
-// every way to its bytes; in the end no machine holds anything.
+// Hundreds of files with deadlines of seconds to hours: each readable until its last moment and gone at its deadline,
+// on every way to its bytes; in the end no machine holds anything.
+#include <algorithm>
+
 #include <fcntl.h>
 #include <gmock/gmock.h>
-
-#include <algorithm>
 
 #include "core/log.hpp"
 #include "meta/sqlite_catalog.hpp"
@@ -51,9 +51,12 @@ class DeadlinesTest : public ::testing::Test {
   }
   core::Milliseconds choose_ttl() {
     switch (random_.below(4)) {
-      case 0: return core::Milliseconds(random_.between(20'000, 60'000));
-      case 1: return core::Milliseconds(random_.between(60'000, 900'000));
-      default: return core::Milliseconds(random_.between(900'000, 4 * 3'600'000));
+      case 0:
+        return core::Milliseconds(random_.between(20'000, 60'000));
+      case 1:
+        return core::Milliseconds(random_.between(60'000, 900'000));
+      default:
+        return core::Milliseconds(random_.between(900'000, 4 * 3'600'000));
     }
   }
   void make(const std::string& name) {

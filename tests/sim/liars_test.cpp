@@ -8,7 +8,9 @@
 
 namespace ephfs::sim {
 
-void PrintTo(Lie lie, std::ostream* out) { *out << name_of(lie); }
+void PrintTo(Lie lie, std::ostream* out) {
+  *out << name_of(lie);
+}
 
 namespace {
 
@@ -58,7 +60,8 @@ TEST_P(OneLiar, GainsNothingAndIsFound) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Lies, OneLiar,
-                         ::testing::Values(Lie::wrong_bytes, Lie::lost_at_once, Lie::forged_receipts, Lie::kept_for_ever),
+                         ::testing::Values(Lie::wrong_bytes, Lie::lost_at_once, Lie::forged_receipts,
+                                           Lie::kept_for_ever),
                          [](const auto& instance) { return std::string(name_of(instance.param)); });
 
 // As many as the profile has parity, when fsync waits for all.

@@ -28,11 +28,16 @@ core::Signer signer_of(const core::SigningSeed& seed, std::byte change) {
 
 const char* name_of(Lie lie) {
   switch (lie) {
-    case Lie::none: return "none";
-    case Lie::wrong_bytes: return "WrongBytes";
-    case Lie::lost_at_once: return "LostAtOnce";
-    case Lie::forged_receipts: return "ForgedReceipts";
-    case Lie::kept_for_ever: return "KeptForEver";
+    case Lie::none:
+      return "none";
+    case Lie::wrong_bytes:
+      return "WrongBytes";
+    case Lie::lost_at_once:
+      return "LostAtOnce";
+    case Lie::forged_receipts:
+      return "ForgedReceipts";
+    case Lie::kept_for_ever:
+      return "KeptForEver";
   }
   return "";
 }
@@ -48,7 +53,9 @@ bool LyingPeer::lies_about(const core::ShardId& shard) const {
   return (std::to_integer<unsigned>(shard.view()[0]) & 1U) != 0;
 }
 
-bool LyingPeer::has_lost(const core::ShardId& shard) const { return lie_ == Lie::lost_at_once && lies_about(shard); }
+bool LyingPeer::has_lost(const core::ShardId& shard) const {
+  return lie_ == Lie::lost_at_once && lies_about(shard);
+}
 
 bool LyingPeer::fails_audit_of(const core::ShardId& shard) const {
   return has_lost(shard) || (lie_ == Lie::wrong_bytes && lies_about(shard));
@@ -103,7 +110,8 @@ Result<core::Envelope> LyingPeer::maybe_forged(Result<core::Envelope> answer) {
   return forge(receipt);
 }
 
-LyingPeer::Answer<core::Envelope> LyingPeer::store(core::Envelope lease, net::ShardSource shard, net::CallLimits limits) {
+LyingPeer::Answer<core::Envelope> LyingPeer::store(core::Envelope lease, net::ShardSource shard,
+                                                   net::CallLimits limits) {
   const auto asked = core::open_lease(lease);
   if (asked && has_lost(asked->shard)) {
     ++lies_told_;

@@ -37,13 +37,15 @@ class LyingPeer final : public net::Peer {
   [[nodiscard]] core::NodeId id() const override { return honest_.id(); }
   [[nodiscard]] bool reachable() const override { return true; }
   [[nodiscard]] bool is_local() const override { return true; }
-  [[nodiscard]] Answer<core::Envelope> store(core::Envelope lease, net::ShardSource shard, net::CallLimits limits) override;
+  [[nodiscard]] Answer<core::Envelope> store(core::Envelope lease, net::ShardSource shard,
+                                             net::CallLimits limits) override;
   [[nodiscard]] Answer<net::ShardRange> fetch(net::FetchRequest request, net::CallLimits limits) override;
   [[nodiscard]] Answer<core::Envelope> renew(core::Envelope lease, net::CallLimits limits) override;
   [[nodiscard]] Answer<core::Envelope> remove(core::Envelope removal, net::CallLimits limits) override;
   [[nodiscard]] Answer<net::Proof> prove(net::Challenge challenge, net::CallLimits limits) override;
   [[nodiscard]] Answer<net::NodeStatus> status(net::CallLimits limits) override;
-  [[nodiscard]] Answer<std::vector<core::Envelope>> deletions(net::ShardInquiry inquiry, net::CallLimits limits) override;
+  [[nodiscard]] Answer<std::vector<core::Envelope>> deletions(net::ShardInquiry inquiry,
+                                                              net::CallLimits limits) override;
   [[nodiscard]] Answer<std::vector<net::Holding>> holdings(net::ShardInquiry inquiry, net::CallLimits limits) override;
 
  private:

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/sim/scenario.hpp"
 
-#include <sys/stat.h>
-
 #include <iostream>
+
+#include <sys/stat.h>
 
 #include "meta/sqlite_catalog.hpp"
 
@@ -12,8 +12,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr core::Nanoseconds kRecovery = 3min;    // after the last fault, until all is as it should be
-constexpr core::Nanoseconds kEndOfWork = 3min;   // the longest nap, and what it then does
+constexpr core::Nanoseconds kRecovery = 3min;   // after the last fault, until all is as it should be
+constexpr core::Nanoseconds kEndOfWork = 3min;  // the longest nap, and what it then does
 
 }  // namespace
 
@@ -32,7 +32,9 @@ Scenario::Scenario(ScenarioOptions options, fs::EngineOptions engine)
   }
 }
 
-Scenario::~Scenario() { held_.clear(); }
+Scenario::~Scenario() {
+  held_.clear();
+}
 
 core::Nanoseconds Scenario::span(testing::Random& random, core::Nanoseconds least, core::Nanoseconds most) {
   const auto low = static_cast<std::uint64_t>(least.count());
@@ -125,9 +127,9 @@ std::string Scenario::summary() const {
   const auto& tally = judge_.tally();
   return std::to_string(tally.calls) + " calls, " + std::to_string(tally.excused) + " failed for a reason, " +
          std::to_string(tally.crashed) + " cut short, " + std::to_string(tally.deaths) + " deaths seen, " +
-         std::to_string(node_faults_) + " machines went away, " +
-         std::to_string(clocks_set_) + " clocks were set, " + std::to_string(tally.fetched) + " shares fetched, " +
-         std::to_string(tally.proofs) + " deaths proven, " + std::to_string(tally.complete) + " of them in full, " + std::to_string(tally.audited) + " shards audited, " +
+         std::to_string(node_faults_) + " machines went away, " + std::to_string(clocks_set_) + " clocks were set, " +
+         std::to_string(tally.fetched) + " shares fetched, " + std::to_string(tally.proofs) + " deaths proven, " +
+         std::to_string(tally.complete) + " of them in full, " + std::to_string(tally.audited) + " shards audited, " +
          std::to_string(tally.missing) + " missing, " + std::to_string(tally.kept) + " kept by liars";
 }
 

@@ -44,15 +44,15 @@ struct ScenarioOptions {
   std::uint64_t seed = 0;
   core::Nanoseconds duration = std::chrono::hours(1);
   std::size_t users = 5;
-  bool faults = false;            // machines crash and are cut off, two at a time at most
-  unsigned lost_disks = 0;        // of nodes, one after the other; two at most
-  std::vector<Lie> lies;          // of the first nodes
-  bool sliding = false;           // every other user's files slide
-  bool shares = false;            // users share files, and nodes fetch them
-  bool proofs = false;            // what is proven of the dead is looked at in the end
-  bool audits = false;            // and what audits say of every shard
-  bool set_clocks = false;        // wall clocks are set wrong: back anywhere, forward on one node at a time
-  unsigned mount_crashes = 0;     // of the machine with the mount, spread over the time
+  bool faults = false;         // machines crash and are cut off, two at a time at most
+  unsigned lost_disks = 0;     // of nodes, one after the other; two at most
+  std::vector<Lie> lies;       // of the first nodes
+  bool sliding = false;        // every other user's files slide
+  bool shares = false;         // users share files, and nodes fetch them
+  bool proofs = false;         // what is proven of the dead is looked at in the end
+  bool audits = false;         // and what audits say of every shard
+  bool set_clocks = false;     // wall clocks are set wrong: back anywhere, forward on one node at a time
+  unsigned mount_crashes = 0;  // of the machine with the mount, spread over the time
 };
 
 class Scenario {
@@ -83,7 +83,7 @@ class Scenario {
   static constexpr core::Milliseconds kSlidingTtl = std::chrono::minutes(3);
   struct Shared {
     net::ShareLink link;
-    core::Bytes content;         // when it was shared
+    core::Bytes content;  // when it was shared
     std::uint32_t fetches_max = 0;
     std::uint32_t taken = 0;
   };
@@ -121,7 +121,8 @@ class Scenario {
   [[nodiscard]] awaitable<void> audit_everything();
   [[nodiscard]] bool is_missing(std::size_t node, const core::ShardId& shard);
   void look_at_receipts(const meta::Catalog& catalog);
-  void look_at_receipt(const std::string& whose, const core::Bytes& bytes, const core::ShardId& shard, std::size_t node);
+  void look_at_receipt(const std::string& whose, const core::Bytes& bytes, const core::ShardId& shard,
+                       std::size_t node);
   [[nodiscard]] std::size_t index_of(const core::NodeId& node) const;
 
   // Who comes and goes, and who looks: scenario_machines.cpp.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
 #include <fcntl.h>
 #include <sys/stat.h>
-
-#include <algorithm>
 
 #include "core/log.hpp"
 #include "tests/sim/scenario.hpp"
@@ -22,7 +22,9 @@ std::optional<core::Failure> failure_of(const Result<T>& result) {
   return result.error();
 }
 
-std::string name_of(const std::string& path) { return path.substr(path.find('/') + 1); }
+std::string name_of(const std::string& path) {
+  return path.substr(path.find('/') + 1);
+}
 
 }  // namespace
 
@@ -69,8 +71,8 @@ awaitable<void> Scenario::come_and_go() {
   }
 }
 
-/// A clock that is behind changes nothing. A node whose clock is far ahead serves nothing and loses nothing: it is as good
-/// as away until it is set right.
+/// A clock that is behind changes nothing. A node whose clock is far ahead serves nothing and loses nothing: it is as
+/// good as away until it is set right.
 awaitable<void> Scenario::set_clocks() {
   while (!over()) {
     co_await core::sleep_for(cluster_.clock(), span(fate_, 20s, 90s));
@@ -283,8 +285,8 @@ void Scenario::look_at_disk(std::size_t node) {
     const auto id = core::ShardId::from_hex(entry.path().stem().string());
     const auto held = id ? store.find(*id) : std::nullopt;
     if (!held || held->lease.deadline.passed(long_ago)) {
-      judge_.findings.add("node " + std::to_string(node) + " has a file of a shard that is dead: " +
-                          entry.path().filename().string());
+      judge_.findings.add("node " + std::to_string(node) +
+                          " has a file of a shard that is dead: " + entry.path().filename().string());
       continue;
     }
     seen.emplace(held->lease.deadline, *id);

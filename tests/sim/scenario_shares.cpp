@@ -17,7 +17,9 @@ std::optional<core::Failure> failure_of(const Result<T>& result) {
   return result.error();
 }
 
-std::string name_of(const std::string& path) { return path.substr(path.find('/') + 1); }
+std::string name_of(const std::string& path) {
+  return path.substr(path.find('/') + 1);
+}
 
 }  // namespace
 

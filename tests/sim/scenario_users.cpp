@@ -17,20 +17,27 @@ std::optional<core::Failure> failure_of(const Result<T>& result) {
   return result.error();
 }
 
-std::string name_of(const std::string& path) { return path.substr(path.find('/') + 1); }
+std::string name_of(const std::string& path) {
+  return path.substr(path.find('/') + 1);
+}
 
 /// Mostly small, now and then more than a stripe.
 std::size_t choose_length(testing::Random& random) {
   switch (random.below(16)) {
-    case 0: return random.between(1, 3) << 20U;
-    case 1: return random.chance(4) ? random.between(4, 6) << 20U : random.between(1, 900) << 10U;
+    case 0:
+      return random.between(1, 3) << 20U;
+    case 1:
+      return random.chance(4) ? random.between(4, 6) << 20U : random.between(1, 900) << 10U;
     case 2:
     case 3:
-    case 4: return random.between(1, 200) << 10U;
+    case 4:
+      return random.between(1, 200) << 10U;
     case 5:
     case 6:
-    case 7: return random.between(1, 8) * 4096;
-    default: return random.between(1, 5000);
+    case 7:
+      return random.between(1, 8) * 4096;
+    default:
+      return random.between(1, 5000);
   }
 }
 
@@ -124,7 +131,8 @@ awaitable<void> Scenario::write_file(User* user, std::string path) {
     if (before == judge_.files.end()) co_return;
     const std::size_t size = before->second.content.size();
     const std::size_t gap = random.chance(5) ? random.below(100'000) : 0;
-    const std::uint64_t offset = std::min<std::uint64_t>(random.chance(2) ? size : random.below(size + 1), kContentMax) + gap;
+    const std::uint64_t offset =
+        std::min<std::uint64_t>(random.chance(2) ? size : random.below(size + 1), kContentMax) + gap;
     const core::Bytes bytes = random.bytes(choose_length(random));
     const core::Boottime began = cluster_.clock().boot_now();
     const core::Instant at = cluster_.clock().now();
@@ -255,8 +263,8 @@ void Scenario::set_ttl(User* user, const std::string& path) {
                                       core::Milliseconds(random.between(60, 1800) * 1000),
                                       core::Milliseconds(random.between(1, 5) * 3'600'000)};
   const core::Milliseconds ttl = kinds[random.below(3)];
-  const auto set = engine->set_xattr(found->number, "user.ephfs.ttl", core::as_bytes(core::format_span(ttl)),
-                                     fs::XattrMode::any);
+  const auto set =
+      engine->set_xattr(found->number, "user.ephfs.ttl", core::as_bytes(core::format_span(ttl)), fs::XattrMode::any);
   judge_.local_call("ttl " + path, file.deadline, failure_of(set));
   if (set) {
     file.ttl = ttl;

@@ -180,9 +180,9 @@ void SimCluster::start_liar(SimNode& node) {
   const auto seed = value_of(core::load_or_create_node_seed(node.directory / "node.key"));
   node.liar = std::make_unique<LyingPeer>(*node.time->guarded, seed, kNodeCapacity, node.lie);
   value_of(node.running->pool().set_own_address(node.address));
-  node.liars_server =
-      std::make_unique<net::PeerServer>(executor(), *node.time->guarded, value_of(node.running->transport().listen(node.address)),
-                                        *node.liar, node.running->pool());
+  node.liars_server = std::make_unique<net::PeerServer>(executor(), *node.time->guarded,
+                                                        value_of(node.running->transport().listen(node.address)),
+                                                        *node.liar, node.running->pool());
   node.liars_server->start();
 }
 
@@ -220,9 +220,9 @@ MountPtr SimCluster::open_mount(unsigned number) {
   if (number == 0) value_of(core::KeyWheel::create(wheel_path, keys_));
   auto wheel = value_of(core::KeyWheel::open(wheel_path, keys_));
   auto catalog = value_of(meta::open_sqlite_catalog(mount->directory / kCatalogName));
-  mount->engine = value_of(fs::Engine::open({std::move(options), std::move(catalog), keys_,
-                                             std::move(wheel), mount->node->peers(), *mount->time->guarded,
-                                             executor(), [](const std::string& line) { core::log_line(line); }}));
+  mount->engine = value_of(
+      fs::Engine::open({std::move(options), std::move(catalog), keys_, std::move(wheel), mount->node->peers(),
+                        *mount->time->guarded, executor(), [](const std::string& line) { core::log_line(line); }}));
   mount->engine->start(nullptr);
   keep_clock(*mount->time, *mount->node, mount->engine.get());
   return mount;

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// A whole pool in one process, in virtual time: one machine that mounts a volume and several nodes, all of it production
-// code on one loop, over a simulated network and directories in memory. What happens depends on the seed alone.
+// A whole pool in one process, in virtual time: one machine that mounts a volume and several nodes, all of it
+// production code on one loop, over a simulated network and directories in memory. What happens depends on the seed
+// alone.
 //
-// A crash is what kill -9 or a power switch does to a machine: its channels break and all it had in memory is gone; what
-// its process had written is there when it comes back. Only the loop's thread touches any of it.
+// A crash is what kill -9 or a power switch does to a machine: its channels break and all it had in memory is gone;
+// what its process had written is there when it comes back. Only the loop's thread touches any of it.
 #pragma once
 
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "core/keyring.hpp"
 #include "core/guarded_clock.hpp"
+#include "core/keyring.hpp"
 #include "fs/engine.hpp"
 #include "node/clock_keeper.hpp"
 #include "node/node.hpp"

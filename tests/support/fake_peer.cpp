@@ -106,7 +106,9 @@ void FakePeer::end() {
   --now_;
 }
 
-core::Instant FakePeer::now() const { return stopped_wall_.value_or(clock_.now()) + skipped_; }
+core::Instant FakePeer::now() const {
+  return stopped_wall_.value_or(clock_.now()) + skipped_;
+}
 
 Result<FakePeer::Held*> FakePeer::live(const core::ShardId& shard) {
   const auto found = held_.find(shard);
@@ -145,8 +147,7 @@ core::Envelope FakePeer::sign(core::ReceiptKind kind, const core::Lease& lease) 
   return core::sign_receipt(receipt, signer_);
 }
 
-FakePeer::Answer<core::Envelope> FakePeer::store(core::Envelope lease, net::ShardSource shard,
-                                                 net::CallLimits limits) {
+FakePeer::Answer<core::Envelope> FakePeer::store(core::Envelope lease, net::ShardSource shard, net::CallLimits limits) {
   const auto begun = co_await begin(limits);
   auto result = begun ? store_now(lease, shard) : Result<core::Envelope>(begun.error());
   end();
@@ -284,7 +285,7 @@ Result<core::Envelope> FakePeer::renew_now(const core::Envelope& envelope) {
   const std::lock_guard lock(mutex_);
   EPHFS_TRY(const core::Lease lease, core::open_lease(envelope));
   if (lease.node != id_) return fail(Error::not_permitted, "a lease for another node");
-  EPHFS_TRY(Held* held, live(lease.shard));
+  EPHFS_TRY(Held * held, live(lease.shard));
   EPHFS_TRY_VOID(replace(held->lease, lease));
   return sign(core::ReceiptKind::renewed, lease);
 }

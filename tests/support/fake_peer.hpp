@@ -54,7 +54,8 @@ class FakePeer final : public net::Peer {
   [[nodiscard]] Answer<std::vector<core::Envelope>> deletions(net::ShardInquiry inquiry,
                                                               net::CallLimits limits) override;
   [[nodiscard]] Answer<std::vector<net::Holding>> holdings(net::ShardInquiry inquiry, net::CallLimits limits) override;
-  [[nodiscard]] Answer<void> put_share(core::Envelope grant, core::SharedBytes content, net::CallLimits limits) override;
+  [[nodiscard]] Answer<void> put_share(core::Envelope grant, core::SharedBytes content,
+                                       net::CallLimits limits) override;
   [[nodiscard]] Answer<net::TakenShare> take_share(net::ShareClaim claim, net::CallLimits limits) override;
   [[nodiscard]] Answer<void> drop_share(core::Envelope drop, net::CallLimits limits) override;
 

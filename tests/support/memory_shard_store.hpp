@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A ShardStore in memory that keeps every promise of the seam, and can be told to have a bad day: fail the Nth operation,
-// run full, rot a byte, lose power. For tests and simulations. Thread-safe.
+// A ShardStore in memory that keeps every promise of the seam, and can be told to have a bad day: fail the Nth
+// operation, run full, rot a byte, lose power. For tests and simulations. Thread-safe.
 #pragma once
 
 #include <map>

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every Peer must do, whoever implements it: a node in this process, a node behind a network, or a fake. Instantiate
-// with INSTANTIATE_TEST_SUITE_P(Peers, PeerContract, ::testing::Values(maker...), peer_maker_name), in namespace
-// ephfs::testing and in one file of a program.
+// What every Peer must do, whoever implements it: a node in this process, a node behind a network, or a fake.
+// Instantiate with INSTANTIATE_TEST_SUITE_P(Peers, PeerContract, ::testing::Values(maker...), peer_maker_name), in
+// namespace ephfs::testing and in one file of a program.
 #pragma once
-
-#include <gtest/gtest.h>
 
 #include <functional>
 #include <map>
+
+#include <gtest/gtest.h>
 
 #include "core/clock.hpp"
 #include "net/peer.hpp"
@@ -36,8 +36,12 @@ struct PeerMaker {
   std::string name;
   std::function<std::unique_ptr<PeerSubject>()> make;
 };
-inline void PrintTo(const PeerMaker& maker, std::ostream* out) { *out << maker.name; }
-inline std::string peer_maker_name(const ::testing::TestParamInfo<PeerMaker>& info) { return info.param.name; }
+inline void PrintTo(const PeerMaker& maker, std::ostream* out) {
+  *out << maker.name;
+}
+inline std::string peer_maker_name(const ::testing::TestParamInfo<PeerMaker>& info) {
+  return info.param.name;
+}
 
 constexpr std::uint64_t kContractCapacity = 16U << 20U;
 
@@ -173,9 +177,12 @@ TEST_P(PeerContract, ServesRangesThatCanBeVerified) {
 
 TEST_P(PeerContract, RefusesRangesOutsideTheShard) {
   ASSERT_TRUE(store(shard_));
-  const std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges{
-      {0, 0}, {0, shard_.bytes() + 1}, {shard_.bytes(), 1}, {shard_.bytes() - 1, 2}, {~std::uint64_t{0}, 1},
-      {1, ~std::uint64_t{0}}};
+  const std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges{{0, 0},
+                                                                    {0, shard_.bytes() + 1},
+                                                                    {shard_.bytes(), 1},
+                                                                    {shard_.bytes() - 1, 2},
+                                                                    {~std::uint64_t{0}, 1},
+                                                                    {1, ~std::uint64_t{0}}};
   for (const auto& [offset, length] : ranges) {
     for (const bool with_proof : {false, true}) {
       expect_code(fetch(shard_, offset, length, with_proof), core::Error::invalid_argument);
@@ -277,8 +284,8 @@ TEST_P(PeerContract, ProvesThatItHoldsTheLeaves) {
   EXPECT_EQ(proof->shard_bytes, shard_.bytes());
   ASSERT_EQ(proof->leaves.size(), asked.size());
   for (std::size_t i = 0; i < asked.size(); ++i) {
-    EXPECT_TRUE(core::verify_range(shard_.id, shard_.bytes(), asked[i], proof->leaves[i].bytes.view(),
-                                   proof->leaves[i].path));
+    EXPECT_TRUE(
+        core::verify_range(shard_.id, shard_.bytes(), asked[i], proof->leaves[i].bytes.view(), proof->leaves[i].path));
   }
   expect_receipt(proof->receipt, core::ReceiptKind::served, held);
   expect_code(prove(shard_, {}), core::Error::invalid_argument);
@@ -455,7 +462,9 @@ class ShareContract : public PeerContract {
     return run(peer().put_share(core::sign_share_grant(made.grant, signer), made.content, limits()));
   }
   Outcome<void> put(const SampleShare& made) { return put(made, owner_); }
-  Outcome<net::TakenShare> take(const SampleShare& made) { return run(peer().take_share({made.grant.share, made.token}, limits())); }
+  Outcome<net::TakenShare> take(const SampleShare& made) {
+    return run(peer().take_share({made.grant.share, made.token}, limits()));
+  }
   Outcome<void> drop(const SampleShare& made, const core::Signer& signer) {
     const core::ShareDrop order{made.grant.share, peer().id(), owner_id_of(signer)};
     return run(peer().drop_share(core::sign_share_drop(order, signer), limits()));
@@ -537,9 +546,11 @@ TEST_P(ShareContract, RefusesWhatTheGrantDoesNotAllow) {
   }();
   expect_code(put(elsewhere), core::Error::not_permitted);
   const SampleShare longer = share(0, 5001);
-  expect_code(run(peer().put_share(core::sign_share_grant(made.grant, owner_), longer.content, limits())), core::Error::damaged);
+  expect_code(run(peer().put_share(core::sign_share_grant(made.grant, owner_), longer.content, limits())),
+              core::Error::damaged);
   const SampleShare other = share();
-  expect_code(run(peer().put_share(core::sign_share_grant(made.grant, owner_), other.content, limits())), core::Error::damaged);
+  expect_code(run(peer().put_share(core::sign_share_grant(made.grant, owner_), other.content, limits())),
+              core::Error::damaged);
   core::Envelope altered = core::sign_share_grant(made.grant, owner_);
   altered.signature.mutable_view()[3] ^= std::byte{1};
   expect_code(run(peer().put_share(altered, made.content, limits())), core::Error::not_permitted);

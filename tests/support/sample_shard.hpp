@@ -25,8 +25,7 @@ struct SampleShard {
 inline SampleShard make_shard(Random& random, std::size_t bytes) {
   SampleShard shard;
   shard.source.bytes = core::SharedBytes::copy_of(random.bytes(bytes));
-  shard.source.tree =
-      std::make_shared<const core::MerkleTree>(core::MerkleTree::of_data(shard.source.bytes.view()));
+  shard.source.tree = std::make_shared<const core::MerkleTree>(core::MerkleTree::of_data(shard.source.bytes.view()));
   shard.id = shard.source.tree->root();
   return shard;
 }

@@ -51,8 +51,7 @@ const char* sodium_name() {
   return "seeded";
 }
 
-randombytes_implementation seeded_implementation{sodium_name, sodium_number, nullptr,
-                                                 nullptr,     sodium_fill,   nullptr};
+randombytes_implementation seeded_implementation{sodium_name, sodium_number, nullptr, nullptr, sodium_fill, nullptr};
 
 }  // namespace
 

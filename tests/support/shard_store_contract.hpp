@@ -3,10 +3,10 @@
 // INSTANTIATE_TEST_SUITE_P(Name, ShardStoreContract, ::testing::Values(maker...)).
 #pragma once
 
-#include <gtest/gtest.h>
-
 #include <set>
 #include <thread>
+
+#include <gtest/gtest.h>
 
 #include "tests/support/sample_shard.hpp"
 
@@ -26,7 +26,9 @@ struct ShardStoreMaker {
   const char* name;
   std::unique_ptr<ShardStoreSubject> (*make)(std::uint64_t capacity);
 };
-inline void PrintTo(const ShardStoreMaker& maker, std::ostream* out) { *out << maker.name; }
+inline void PrintTo(const ShardStoreMaker& maker, std::ostream* out) {
+  *out << maker.name;
+}
 
 class ShardStoreContract : public ::testing::TestWithParam<ShardStoreMaker> {
  protected:
@@ -102,8 +104,8 @@ TEST_P(ShardStoreContract, ServesRangesWithProofs) {
     EXPECT_LE(proven->offset, offset);
     EXPECT_GE(proven->offset + proven->bytes.size(), offset + length);
     EXPECT_EQ(proven->shard_bytes, bytes);
-    EXPECT_TRUE(core::verify_range(shard.id, bytes, proven->offset / core::kLeafBytes, proven->bytes.view(),
-                                   proven->proof));
+    EXPECT_TRUE(
+        core::verify_range(shard.id, bytes, proven->offset / core::kLeafBytes, proven->bytes.view(), proven->proof));
   }
 }
 

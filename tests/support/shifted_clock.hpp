@@ -18,8 +18,7 @@ class ShiftedClock final : public core::Clock {
 
   [[nodiscard]] core::Instant now() const override { return base_.now() + core::Milliseconds(shift_ms_); }
   [[nodiscard]] core::Boottime boot_now() const override { return base_.boot_now(); }
-  [[nodiscard]] std::unique_ptr<core::Timer> call_at(boost::asio::any_io_executor executor,
-                                                     core::Boottime when,
+  [[nodiscard]] std::unique_ptr<core::Timer> call_at(boost::asio::any_io_executor executor, core::Boottime when,
                                                      std::function<void()> handler) override {
     return base_.call_at(std::move(executor), when, std::move(handler));
   }

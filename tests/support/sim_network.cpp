@@ -28,9 +28,13 @@ constexpr std::size_t kAcceptQueueMax = 64;
 constexpr Nanoseconds kConnectAgain = std::chrono::seconds(1);
 constexpr unsigned kFirstPort = 40001;
 
-std::size_t size_of(const Frame& frame) { return frame.header.size() + frame.payload.size(); }
+std::size_t size_of(const Frame& frame) {
+  return frame.header.size() + frame.payload.size();
+}
 
-std::string host_of(const std::string& address) { return address.substr(0, address.rfind(':')); }
+std::string host_of(const std::string& address) {
+  return address.substr(0, address.rfind(':'));
+}
 
 }  // namespace
 
@@ -45,16 +49,16 @@ struct SimNetwork::Wire {
     core::NodeId id;
     core::PublicKey key;
     std::string address;
-    bool closed = false;                      // by its own holder, or broken
-    bool told = false;                        // the news that the other end is gone has come
-    std::deque<Item> coming;                  // to this end, in order
-    std::unique_ptr<core::Timer> timer;       // for the first of them
+    bool closed = false;                 // by its own holder, or broken
+    bool told = false;                   // the news that the other end is gone has come
+    std::deque<Item> coming;             // to this end, in order
+    std::unique_ptr<core::Timer> timer;  // for the first of them
     Boottime last_arrival;
-    Boottime line_free;                       // when the line to this end has sent what it was given
-    std::size_t unread = 0;                   // bytes sent to this end and not received by it
+    Boottime line_free;      // when the line to this end has sent what it was given
+    std::size_t unread = 0;  // bytes sent to this end and not received by it
     core::Mailbox<Result<Frame>> inbox;
-    std::optional<core::Failure> ended;       // what receive() has met and will meet again
-    core::Mailbox<char> room;                 // for the sender to this end
+    std::optional<core::Failure> ended;  // what receive() has met and will meet again
+    core::Mailbox<char> room;            // for the sender to this end
     bool sender_waits = false;
   };
   std::uint64_t number = 0;
@@ -111,8 +115,8 @@ struct SimNetwork::State : std::enable_shared_from_this<State> {
   }
 
   Nanoseconds one_way() {
-    return options.delay + Nanoseconds(static_cast<std::int64_t>(
-                               random.below(static_cast<std::uint64_t>(options.jitter.count()) + 1)));
+    return options.delay +
+           Nanoseconds(static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(options.jitter.count()) + 1)));
   }
 
   /// Puts something on its way to an end; gives the time when the line has taken it.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A network in memory on a (virtual) Clock: ordered channels with delay, jitter, bandwidth and a window, like TCP's, and
-// the faults a network has, made to order. Equal seeds and equal use give equal traces.
+// A network in memory on a (virtual) Clock: ordered channels with delay, jitter, bandwidth and a window, like TCP's,
+// and the faults a network has, made to order. Equal seeds and equal use give equal traces.
 //
 // What a fault looks like from the ends:
 //   partition  frames on the way and later ones are held, not lost, and arrive after heal(), as TCP sends them again;
@@ -25,7 +25,7 @@ struct SimNetworkOptions {
   core::Nanoseconds delay = std::chrono::microseconds(200);   // one way, at least
   core::Nanoseconds jitter = std::chrono::microseconds(300);  // on top, at most
   std::uint64_t bytes_per_second = 0;                         // of one direction of one channel; 0 is without limit
-  std::size_t window = 4U << 20U;  // bytes sent and not yet received, until a sender waits
+  std::size_t window = 4U << 20U;                             // bytes sent and not yet received, until a sender waits
 };
 
 class SimNetwork {

@@ -39,8 +39,7 @@ class VirtualClock final : public core::Clock {
 
   [[nodiscard]] core::Instant now() const override;
   [[nodiscard]] core::Boottime boot_now() const override;
-  [[nodiscard]] std::unique_ptr<core::Timer> call_at(boost::asio::any_io_executor executor,
-                                                     core::Boottime when,
+  [[nodiscard]] std::unique_ptr<core::Timer> call_at(boost::asio::any_io_executor executor, core::Boottime when,
                                                      std::function<void()> handler) override;
 
   /// Sets the wall clock, as an administrator or NTP would; boot time and timers do not notice.
