@@ -247,7 +247,7 @@ TEST_F(DeadTest, ByWriting) {
   const int reread = open_made("reread", O_RDWR);
   watch("pwrite and pread", kStale, [&] {
     std::array<char, kPage> room{};
-    (void)::pwrite(reread, page.data(), page.size(), 0);
+    (void)!::pwrite(reread, page.data(), page.size(), 0);
     return status(::pread(reread, room.data(), room.size(), 0));
   });
   look_over_the_deadline();
