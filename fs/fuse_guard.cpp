@@ -14,6 +14,7 @@
 
 #include <fcntl.h>
 #include <linux/fuse.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -176,6 +177,17 @@ core::Result<std::pair<core::FileDescriptor, core::FileDescriptor>> make_line() 
   return std::pair(core::FileDescriptor(ends[0]), core::FileDescriptor(ends[1]));
 }
 
+/// Another descriptor of the same mount. What was read through the daemon's own, and not answered, the kernel ends when
+/// that is closed, which it would not be if the guard held it too; pages that wait for such an answer could never be
+/// dropped.
+core::Result<core::FileDescriptor> clone_of(int fuse_descriptor) {
+  core::FileDescriptor clone(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  if (clone.get() < 0) return core::fail_errno("/dev/fuse");
+  auto of = static_cast<std::uint32_t>(fuse_descriptor);
+  if (::ioctl(clone.get(), FUSE_DEV_IOC_CLONE, &of) != 0) return core::fail_errno("another descriptor of the mount");
+  return clone;
+}
+
 }  // namespace
 
 void FuseGuard::run(const PageLedger& ledger, const Lines& lines, const std::string& title) {
@@ -233,6 +245,8 @@ void FuseGuard::end() noexcept {
 }
 
 core::Result<> FuseGuard::guard(int fuse_descriptor) {
+  EPHFS_TRY(const auto clone, clone_of(fuse_descriptor));
+  const int descriptor = clone.get();
   char byte = 0;
   iovec part{&byte, 1};
   alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
@@ -245,7 +259,7 @@ core::Result<> FuseGuard::guard(int fuse_descriptor) {
   header->cmsg_level = SOL_SOCKET;
   header->cmsg_type = SCM_RIGHTS;
   header->cmsg_len = CMSG_LEN(sizeof(int));
-  std::memcpy(CMSG_DATA(header), &fuse_descriptor, sizeof fuse_descriptor);
+  std::memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
   if (::sendmsg(lines_.life.get(), &message, MSG_NOSIGNAL) != 1) return core::fail_errno("the guard of the mount");
   return {};
 }
