@@ -23,6 +23,9 @@ target_compile_options(ephfs_options INTERFACE
     -Wno-maybe-uninitialized -Wno-array-bounds -Wno-stringop-overread>)
 # The release binaries keep their stack protector and fortified libc calls: they parse what strangers send.
 target_compile_options(ephfs_options INTERFACE $<$<CONFIG:Release>:-D_FORTIFY_SOURCE=2 -fstack-protector-strong>)
+# Functions are found when a program starts: one that is looked up at its first call has the vector registers, and with them
+# what was copied last, written to the stack.
+target_link_options(ephfs_options INTERFACE -Wl,-z,relro,-z,now)
 if(EPHFS_SANITIZE)
   target_compile_options(ephfs_options INTERFACE -fsanitize=${EPHFS_SANITIZE})
   target_link_options(ephfs_options INTERFACE -fsanitize=${EPHFS_SANITIZE})
