@@ -50,7 +50,7 @@ void set_title(const std::string& title) {
   if (!(fields >> begin >> end) || begin == 0 || end <= begin) return;
   auto* words = reinterpret_cast<char*>(begin);
   std::memset(words, 0, end - begin);
-  std::memcpy(words, title.data(), std::min<std::size_t>(title.size(), end - begin - 1));
+  std::copy_n(title.begin(), std::min<std::size_t>(title.size(), end - begin - 1), words);
 }
 
 /// Nothing of the daemon is kept open but these: not its standard streams, nor who waits for it to start.

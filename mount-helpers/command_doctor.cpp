@@ -31,12 +31,12 @@ constexpr std::uint64_t kFreeBytesMin = std::uint64_t{64} << 20U;
 
 class Examination {
  public:
-  void note(std::string name, bool good, std::string detail) {
+  void note(const std::string& name, bool good, const std::string& detail) {
     failed_ += good ? 0 : 1;
     json::object check;
-    check["check"] = std::move(name);
+    check["check"] = name;
     check["ok"] = good;
-    check["detail"] = std::move(detail);
+    check["detail"] = detail;
     checks_.push_back(std::move(check));
   }
   template <class T>
@@ -73,7 +73,7 @@ std::string find_program(const std::string& name) {
   folders += ":/usr/sbin:/sbin";
   for (std::size_t at = 0; at <= folders.size();) {
     const std::size_t end = std::min(folders.find(':', at), folders.size());
-    const std::string candidate = folders.substr(at, end - at) + "/" + name;
+    std::string candidate = folders.substr(at, end - at) + "/" + name;
     if (::access(candidate.c_str(), X_OK) == 0) return candidate;
     at = end + 1;
   }
