@@ -10,8 +10,7 @@
 namespace ephfs::testing {
 namespace {
 
-// More than any test does at one moment: whoever gets here posts to itself, or sets a timer for now, without
-// end.
+// No test takes so many steps at one moment: who gets here is called again and again without time going on.
 constexpr std::size_t kStepsAtOneMomentMax = 10'000'000;
 
 }  // namespace
