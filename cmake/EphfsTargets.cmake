@@ -11,6 +11,7 @@ endif()
 
 add_library(ephfs_options INTERFACE)
 target_include_directories(ephfs_options INTERFACE ${CMAKE_SOURCE_DIR})
+target_compile_definitions(ephfs_options INTERFACE EPHFS_VERSION="${PROJECT_VERSION}")
 target_compile_options(ephfs_options INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wcast-align
   -Wimplicit-fallthrough -fno-omit-frame-pointer
@@ -21,8 +22,8 @@ target_compile_options(ephfs_options INTERFACE
 target_compile_options(ephfs_options INTERFACE
   $<$<CXX_COMPILER_ID:GNU>:-Wno-mismatched-new-delete -Wno-stringop-overflow -Wno-restrict
     -Wno-maybe-uninitialized -Wno-array-bounds -Wno-stringop-overread>)
-# The release binaries keep their stack protector and fortified libc calls: they parse what strangers send.
-target_compile_options(ephfs_options INTERFACE $<$<CONFIG:Release>:-D_FORTIFY_SOURCE=2 -fstack-protector-strong>)
+# What is installed keeps its stack protector and fortified libc calls: it parses what strangers send.
+set(ephfs_hardening $<$<CONFIG:Release>:-D_FORTIFY_SOURCE=2 -fstack-protector-strong>)
 # Functions are found when a program starts: one that is looked up at its first call has the vector registers, and with them
 # what was copied last, written to the stack.
 target_link_options(ephfs_options INTERFACE -Wl,-z,relro,-z,now)
@@ -35,13 +36,17 @@ if(EPHFS_SANITIZE)
   endif()
 endif()
 
-# ephfs_room(NAME SOURCES file... LINKS target... [PCH header...]) makes the static library ephfs_NAME of this folder.
+# ephfs_room(NAME SOURCES file... LINKS target...) makes the static library ephfs_NAME of this folder. The precompiled
+# headers are compiled with the first room, and shared: it takes GCC 6 s, so all are given the same definitions.
 function(ephfs_room name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;LINKS;PCH" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINKS" ${ARGN})
   add_library(ephfs_${name} STATIC ${ARG_SOURCES})
   target_link_libraries(ephfs_${name} PUBLIC ephfs_options ${ARG_LINKS})
-  if(ARG_PCH)
-    target_precompile_headers(ephfs_${name} PRIVATE ${ARG_PCH})
+  target_compile_options(ephfs_${name} PRIVATE ${ephfs_hardening})
+  if(name STREQUAL core)
+    target_precompile_headers(ephfs_core PRIVATE pch.hpp)
+  else()
+    target_precompile_headers(ephfs_${name} REUSE_FROM ephfs_core)
   endif()
 endfunction()
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Headers that nearly every file of every room pays for; precompiled once a room.
+// Headers that nearly every file of every room pays for; precompiled once.
 #pragma once
 
 #include <algorithm>

@@ -74,7 +74,7 @@ awaitable<Link::Opened> Link::connect() {
   const core::Boottime until = context_.clock.boot_now() + limits_.connect;
   EPHFS_CO_TRY(auto channel, co_await context_.transport.connect(member_.address, member_.id, until));
   Session::Setup setup;
-  setup.hello = {kProtocolVersion, context_.membership.pool(), EPHFS_AGENT, context_.membership.members()};
+  setup.hello = {kProtocolVersion, context_.membership.pool(), std::string(kAgent), context_.membership.members()};
   setup.greet = [&membership = context_.membership, member = member_](const Hello& theirs) {
     return greet(membership, member, theirs);
   };

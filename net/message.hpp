@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/bytes.hpp"
@@ -14,6 +15,8 @@
 namespace ephfs::net {
 
 constexpr std::uint32_t kProtocolVersion = 1;
+/// What this program calls itself in a hello.
+constexpr std::string_view kAgent = "ephfs/" EPHFS_VERSION;
 
 /// Kinds below kFirstRequest are the session's own; the others are requests, answered by a reply or a failure.
 enum class MessageKind : std::uint32_t {

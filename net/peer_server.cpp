@@ -40,7 +40,7 @@ void PeerServer::take_channel(std::unique_ptr<Channel> channel) {
   const std::string address = channel->peer_address();
   const bool stranger = !membership_.admits(peer);
   Session::Setup setup;
-  setup.hello.agent = EPHFS_AGENT;
+  setup.hello.agent = kAgent;
   if (!stranger) {
     setup.hello.pool = membership_.pool();
     setup.hello.members = membership_.members();
@@ -161,7 +161,7 @@ awaitable<Result<JoinReply>> join_pool(Transport& transport, std::string address
                                        core::Bytes secret, Member self, core::Clock& clock, core::Boottime until) {
   EPHFS_CO_TRY(auto channel, co_await transport.connect(std::move(address), expected, until));
   Session::Setup setup;
-  setup.hello.agent = EPHFS_AGENT;
+  setup.hello.agent = kAgent;
   setup.handler = [](Message, CallLimits) -> awaitable<Result<Message>> {
     co_return fail(Error::not_supported, "this machine is only joining");
   };

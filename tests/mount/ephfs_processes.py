@@ -128,9 +128,9 @@ class Volume:
         run(EPHFS, "umount", self.mountpoint, timeout=30)
 
     def remount_cold(self):
-        """The same volume with nothing of it in any cache: not the kernel's, and none of its own at cache_size=0."""
+        """The same volume with nothing of it in any cache: the kernel's pages go with the mount, and it has none of its own at
+        cache_size=0."""
         self.umount()
-        drop_caches()
         self.mount()
 
     def is_mounted(self):

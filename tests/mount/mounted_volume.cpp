@@ -23,7 +23,7 @@ int run(const std::string& command, std::string* output) {
 }
 
 std::filesystem::path binaries() {
-  return EPHFS_BINARIES;
+  return std::filesystem::read_symlink("/proc/self/exe").parent_path();
 }
 
 MountedVolume::MountedVolume(std::string options) : options_(std::move(options)) {
