@@ -69,6 +69,7 @@ EngineState::EngineState(Engine::Context context)
       peers(context.peers),
       clock(context.clock),
       executor(std::move(context.executor)),
+      background(context.background ? std::move(context.background) : executor),
       log(std::move(context.log)),
       owner(keys.owner),
       stripes(std::move(context.stripes)),

@@ -133,6 +133,7 @@ class Engine {
     std::unique_ptr<Stripes> stripes = nullptr;  // null: the volume's own are opened
     /// Told of each file once, options.warn before its death; from a background task. Null: nobody is.
     std::function<void(const DyingFile&)> on_warning = nullptr;
+    core::asio::any_io_executor background = {};  // for what nobody waits for; none: `executor`
   };
   /// Opens the volume: makes its root on first use, sweeps what expired, drops what was unlinked and still open when
   /// the last run ended, destroys the keys of all that, and only then is ready to serve.

@@ -28,6 +28,7 @@ struct EngineState {
   const net::PeerDirectory& peers;
   core::Clock& clock;
   core::asio::any_io_executor executor;
+  core::asio::any_io_executor background;
   std::function<void(std::string)> log;
   core::Signer owner;
   std::unique_ptr<Stripes> stripes;

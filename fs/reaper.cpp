@@ -9,7 +9,7 @@ namespace {
 constexpr std::size_t kBatch = 64;
 /// Between batches it rests so many times as long as a batch took: what is dead is refused anyway, and those
 /// who read what lives should not feel its end.
-constexpr int kRestPerWork = 3;
+constexpr int kRestPerWork = 1;
 constexpr Milliseconds kRestMax{100};
 /// A nap's bound. When the clock is set, look_again() ends it.
 constexpr Milliseconds kNapMax{60'000};
@@ -20,7 +20,7 @@ constexpr Milliseconds kGather{20};
 }  // namespace
 
 void Reaper::start() {
-  tasks_.spawn(state_.executor, [this] { return run(); });
+  tasks_.spawn(state_.background, [this] { return run(); });
 }
 
 awaitable<void> Reaper::stop() {

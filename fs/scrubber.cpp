@@ -14,7 +14,7 @@ constexpr int kIdleParts = 20;  // pauses at least this many times as long as a 
 }  // namespace
 
 void Scrubber::start() {
-  tasks_.spawn(state_.executor, [this] { return run(); });
+  tasks_.spawn(state_.background, [this] { return run(); });
 }
 
 awaitable<void> Scrubber::stop() {

@@ -12,6 +12,7 @@
 #include <boost/asio/use_future.hpp>
 
 #include "core/async.hpp"
+#include "core/background_priority.hpp"
 
 namespace ephfs::cli {
 
@@ -19,6 +20,14 @@ class Loop {
  public:
   explicit Loop(unsigned threads) : context_(static_cast<int>(threads)), work_(context_.get_executor()) {
     for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { context_.run(); });
+  }
+  /// One thread of idle priority, for what nobody waits for.
+  struct Background {};
+  explicit Loop(Background) : context_(1), work_(context_.get_executor()) {
+    threads_.emplace_back([this] {
+      core::BackgroundPriority priority;
+      while (context_.run_one() > 0) priority.look();
+    });
   }
   /// What was spawned has ended by now: whoever spawned it has joined it.
   ~Loop() {

@@ -112,7 +112,8 @@ class RunningVolume {
                                 .on_warning =
                                     [this](const fs::DyingFile& file) {
                                       if (events_.has_listeners()) events_.publish(warning_event(file));
-                                    }};
+                                    },
+                                .background = background_.executor()};
     EPHFS_TRY(engine_, fs::Engine::open(std::move(context)));
     return {};
   }
@@ -218,6 +219,7 @@ class RunningVolume {
   core::VolumeKeys keys_;
   node::EventHub events_;
   Loop loop_{kLoopThreads};
+  Loop background_{Loop::Background{}};
   std::unique_ptr<node::Node> node_;
   std::unique_ptr<fs::Engine> engine_;
   std::unique_ptr<fs::FuseMount> mount_;
