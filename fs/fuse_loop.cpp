@@ -53,6 +53,16 @@ Effort effort_of(const fuse_buf& request) {
 
 }  // namespace
 
+void FuseLoop::answer_first() {
+  fuse_buf request{};
+  int got = 0;
+  do {
+    got = fuse_session_receive_buf(session_, &request);
+  } while (got == -EINTR || got == -EAGAIN);
+  if (got > 0) fuse_session_process_buf(session_, &request);
+  std::free(request.mem);
+}
+
 core::Result<> FuseLoop::run(unsigned threads) {
   std::vector<std::thread> others;
   for (std::uint64_t i = 1; i < threads; ++i) others.emplace_back([this, i] { work(i); });

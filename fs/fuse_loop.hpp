@@ -27,6 +27,9 @@ class FuseLoop {
   /// `session` is mounted and outlives the loop.
   explicit FuseLoop(fuse_session* session) : session_(session) {}
 
+  /// Answers one request, before run(): the kernel's first, which settles how the two talk. What fails here fails again
+  /// in run().
+  void answer_first();
   /// Serves with this thread and `threads` - 1 more, until the file system is unmounted or its connection
   /// ends. A failure of reading requests otherwise. Once.
   [[nodiscard]] core::Result<> run(unsigned threads);
