@@ -84,8 +84,7 @@ awaitable<Result<>> settle_stripes(EngineState& state, std::shared_ptr<Inode> in
 void unload(Inode& inode) {
   constexpr std::size_t kExtentsKeptMax = 2;
   if (inode.handles > 0 || !inode.data || !inode.data->dirty().empty()) return;
-  // stat(2) tells how much room a sparse file takes up as long as its extents are known.
-  if (inode.data->allocated() < inode.record.size) return;
+  inode.allocated = inode.data->allocated();
   if (inode.data->extents().size() <= kExtentsKeptMax) inode.extents_kept = inode.data->extents().all();
   inode.data.reset();
 }

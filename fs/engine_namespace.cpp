@@ -134,7 +134,7 @@ Result<std::shared_ptr<Inode>> make_inode(EngineState& state, InodeNumber parent
     const InodeLocks locks{directory.get()};
     if (directory->removed) return core::fail(core::Error::not_found);
     std::optional<CarriedDeadline> left;
-    if (S_ISREG(mode)) left = state.left_names.take(parent, name, state.clock.boot_now());
+    if (S_ISREG(mode)) left = state.left_names.take(parent, name, caller.uid, state.clock.boot_now());
     EPHFS_TRY(auto record, new_record(state, directory->record, mode & (S_IFMT | kPermissionBits), caller, left));
     record.rdev = rdev;
     record.target = target;

@@ -47,9 +47,10 @@ Result<> carry_over(EngineState& state, const Move& move, meta::InodeRecord& sou
   if (!S_ISREG(source.mode) || source.deadline_explicit) return {};
   std::optional<CarriedDeadline> carried;
   if (move.target) {
-    if (move.target->is_regular()) carried = carried_deadline(state, move.target->record);
+    const bool is_own = move.target->record.uid == source.uid;
+    if (is_own && move.target->is_regular()) carried = carried_deadline(state, move.target->record);
   } else {
-    carried = state.left_names.take(move.to->number, move.new_name, state.clock.boot_now());
+    carried = state.left_names.take(move.to->number, move.new_name, source.uid, state.clock.boot_now());
     if (carried && carried->deadline.passed(state.clock.now() + kLastMoment)) return {};
   }
   if (!carried) return {};

@@ -70,7 +70,7 @@ struct EngineState {
 /// longer: the kernel holds the pages that are being read or written meanwhile, and could not drop them.
 [[nodiscard]] core::Boottime while_alive(const EngineState& state, const Inode& inode, core::Boottime until);
 /// Shared lock held.
-[[nodiscard]] Attributes attributes_of(const EngineState& state, const Inode& inode);
+[[nodiscard]] Attributes attributes_of(const EngineState& state, Inode& inode);
 /// The inode, alive.
 [[nodiscard]] Result<std::shared_ptr<Inode>> live_inode(EngineState& state, InodeNumber number,
                                                         bool by_descriptor = false);

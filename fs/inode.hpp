@@ -37,6 +37,9 @@ class Inode {
   std::unique_ptr<FileData> data;  // regular files, once first needed
   /// All extents, where there are few, of a file whose `data` was let go of; none: the catalog knows.
   std::optional<std::vector<meta::ExtentRecord>> extents_kept;
+  static constexpr std::uint64_t kAllocatedUnknown = ~std::uint64_t{0};
+  /// Bytes that its extents take up, for stat(2) while `data` is not here. Set with the lock held, also shared.
+  std::atomic<std::uint64_t> allocated{kAllocatedUnknown};
 
   /// The record's deadline, for checks without the lock.
   [[nodiscard]] Deadline deadline() const { return Deadline::from_raw(deadline_.load(std::memory_order_acquire)); }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <numeric>
 
 #include "core/aead.hpp"
 #include "fs/engine_state.hpp"
@@ -18,6 +19,21 @@ Milliseconds believable(const EngineState& state, Deadline deadline) {
   if (deadline.is_never()) return kBelievedMax;
   const Milliseconds left = deadline.instant() - state.clock.now() - kBeliefMargin;
   return std::clamp(left, Milliseconds{0}, kBelievedMax);
+}
+
+/// Bytes that a regular file takes up; its size where the catalog cannot tell. Its lock is held, shared at least.
+std::uint64_t allocated_of(const EngineState& state, Inode& inode) {
+  // Holes in so short a file are not worth a search for its extents, when many files are looked at.
+  constexpr std::uint64_t kShort = 64 * 1024;
+  if (inode.data) return inode.data->allocated();
+  if (inode.record.size <= kShort) return inode.record.size;
+  if (inode.allocated == Inode::kAllocatedUnknown) {
+    const auto extents = state.catalog->extents(inode.number);
+    if (!extents) return inode.record.size;
+    inode.allocated = std::accumulate(extents->begin(), extents->end(), std::uint64_t{0},
+                                      [](std::uint64_t sum, const auto& extent) { return sum + extent.length; });
+  }
+  return inode.allocated;
 }
 
 /// What a wrapped key is bound to beside its epoch: the file and the exact deadline.
@@ -42,7 +58,7 @@ Result<> check_alive(const EngineState& state, const Inode& inode, bool by_descr
   return core::fail(by_descriptor ? core::Error::stale : core::Error::gone);
 }
 
-Attributes attributes_of(const EngineState& state, const Inode& inode) {
+Attributes attributes_of(const EngineState& state, Inode& inode) {
   const auto& record = inode.record;
   Attributes attributes;
   attributes.number = inode.number;
@@ -59,8 +75,7 @@ Attributes attributes_of(const EngineState& state, const Inode& inode) {
     attributes.size = attributes.allocated = kDirectoryBytes;
   } else {
     attributes.size = record.size;
-    // The extents are not loaded to answer stat(2): until a file is opened it is taken to be without holes.
-    if (inode.is_regular()) attributes.allocated = inode.data ? inode.data->allocated() : record.size;
+    if (inode.is_regular()) attributes.allocated = allocated_of(state, inode);
   }
   return attributes;
 }

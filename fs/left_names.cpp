@@ -10,13 +10,15 @@ void LeftNames::leave(InodeNumber parent, const std::string& name, const Carried
   by_age_.push_back({until, {parent, name}});
 }
 
-std::optional<CarriedDeadline> LeftNames::take(InodeNumber parent, const std::string& name, Boottime now) {
+std::optional<CarriedDeadline> LeftNames::take(InodeNumber parent, const std::string& name, std::uint32_t owner,
+                                               Boottime now) {
   forget_old(now);
   if (left_.empty()) return std::nullopt;  // nearly always: no name is copied to look for it
   const auto found = left_.find({parent, name});
   if (found == left_.end()) return std::nullopt;
   const CarriedDeadline deadline = found->second.deadline;
   left_.erase(found);
+  if (deadline.owner != owner) return std::nullopt;
   return deadline;
 }
 

@@ -21,8 +21,9 @@ using core::Deadline;
 using core::InodeNumber;
 using core::Milliseconds;
 
-/// What a file that takes another's place gets of it.
+/// What a file that takes another's place gets of it, when both are the same user's: nobody lets another's file die.
 struct CarriedDeadline {
+  std::uint32_t owner = 0;
   Deadline deadline;
   Milliseconds ttl{0};
   meta::TtlMode mode = meta::TtlMode::fixed;
@@ -37,8 +38,9 @@ class LeftNames {
   static constexpr std::size_t kNamesMax = 1024;
 
   void leave(InodeNumber parent, const std::string& name, const CarriedDeadline& deadline, Boottime now);
-  /// What was left under the name, once.
-  [[nodiscard]] std::optional<CarriedDeadline> take(InodeNumber parent, const std::string& name, Boottime now);
+  /// What was left under the name, once, and to its owner.
+  [[nodiscard]] std::optional<CarriedDeadline> take(InodeNumber parent, const std::string& name, std::uint32_t owner,
+                                                    Boottime now);
 
  private:
   using Place = std::pair<InodeNumber, std::string>;

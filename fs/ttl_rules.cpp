@@ -172,7 +172,7 @@ Result<> change_deadline(const EngineState& state, meta::InodeRecord& record, De
 }
 
 CarriedDeadline carried_deadline(const EngineState& state, const meta::InodeRecord& replaced) {
-  CarriedDeadline carried{replaced.deadline, replaced.ttl, replaced.ttl_mode, replaced.deadline_explicit};
+  CarriedDeadline carried{replaced.uid, replaced.deadline, replaced.ttl, replaced.ttl_mode, replaced.deadline_explicit};
   if (replaced.ttl_mode != meta::TtlMode::fixed && !replaced.deadline.is_never() && replaced.ttl.count() > 0) {
     const Milliseconds span = clamp_span(state.options.ttl, replaced.ttl);
     carried.deadline = std::max(replaced.deadline, deadline_in(state.clock.now(), span));

@@ -404,5 +404,24 @@ TEST_F(NamespaceTest, StatisticsCountInodesAndCapacity) {
   EXPECT_GT(statistics->bytes_free, 800'000U);
 }
 
+// cp and tar look for holes in what takes up less than its size.
+TEST_F(NamespaceTest, ASparseFileTakesUpItsExtentsAlsoAfterARemount) {
+  constexpr std::uint64_t kFar = std::uint64_t{200} << 20U;
+  const auto number = volume.write_file(kRoot, "sparse", std::string(5000, 'a')).number;
+  {
+    const auto file = *volume.engine().open_file(number, O_WRONLY);
+    ASSERT_TRUE(volume.engine().try_write(*file, kFar, core::as_bytes("far")));
+    ASSERT_TRUE(volume.run(volume.engine().flush(file)));
+    volume.engine().release(file);
+  }
+  EXPECT_EQ(volume.engine().attributes(number, false)->allocated, 5003U) << "closed";
+  volume.reopen();
+  EXPECT_EQ(volume.engine().lookup(kRoot, "sparse")->allocated, 5003U) << "never opened";
+  EXPECT_EQ(volume.engine().attributes(number, false)->size, kFar + 3);
+  SetAttributes shorter;
+  shorter.size = kFar;
+  EXPECT_EQ(volume.engine().set_attributes(number, shorter, false)->allocated, 5000U);
+}
+
 }  // namespace
 }  // namespace ephfs::fs::testing

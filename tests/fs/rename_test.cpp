@@ -207,6 +207,17 @@ TEST_F(RenameTest, DeadlineOfWhatIsReplacedIsCarriedUnlessTheSourceHasItsOwn) {
   }
 }
 
+TEST_F(RenameTest, ADeadlineIsNotCarriedToAnothersFile) {
+  const auto target = volume.engine().make_node(kRoot, "target", S_IFREG | 0644, 0, kUser);
+  ASSERT_TRUE(target) << target.error();
+  ASSERT_TRUE(volume.set_xattr(target->number, "user.ephfs.ttl", "2s"));
+  const auto source = volume.write_file(kRoot, "source", "new").number;
+  const core::Instant expected = volume.expires(source);
+  ASSERT_EQ(rename("source", "target"), 0);
+  EXPECT_EQ(volume.expires(source), expected);
+  EXPECT_TRUE(volume.engine().list_xattrs(source)->empty());
+}
+
 TEST_F(RenameTest, SaveOverASlidingFileCountsAsAWrite) {
   const auto target = volume.write_file(kRoot, "target", "old").number;
   ASSERT_TRUE(volume.set_xattr(target, "user.ephfs.ttl", "2h"));

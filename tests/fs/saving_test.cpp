@@ -76,6 +76,18 @@ TEST_F(SavingTest, OnceOnly) {
   expect_inherited();
 }
 
+// Where others may make files too, nobody's waits to kill another's.
+TEST_F(SavingTest, NotByAnotherUser) {
+  ASSERT_TRUE(volume.engine().unlink(kRoot, "file"));
+  const auto made = volume.engine().make_node(kRoot, "file", S_IFREG | 0644, 0, kUser);
+  ASSERT_TRUE(made) << made.error();
+  saved = made->number;
+  expect_inherited();
+  ASSERT_TRUE(volume.engine().unlink(kRoot, "file"));
+  save_anew();
+  expect_inherited();
+}
+
 TEST_F(SavingTest, NotMuchLater) {
   ASSERT_TRUE(volume.engine().unlink(kRoot, "file"));
   volume.clock.run_for(LeftNames::kKept);
@@ -113,20 +125,20 @@ TEST_F(SavingTest, ASlidingDeadlineSlides) {
 
 TEST(LeftNames, AreBounded) {
   LeftNames names;
-  const CarriedDeadline left{Deadline(core::Instant{1}), Milliseconds{1}, meta::TtlMode::fixed, true};
+  const CarriedDeadline left{0, Deadline(core::Instant{1}), Milliseconds{1}, meta::TtlMode::fixed, true};
   const core::Boottime now{1};
   for (std::size_t i = 0; i < 2 * LeftNames::kNamesMax; ++i) names.leave({1}, std::to_string(i), left, now);
-  EXPECT_FALSE(names.take({1}, "0", now));
-  EXPECT_TRUE(names.take({1}, std::to_string(2 * LeftNames::kNamesMax - 1), now));
+  EXPECT_FALSE(names.take({1}, "0", 0, now));
+  EXPECT_TRUE(names.take({1}, std::to_string(2 * LeftNames::kNamesMax - 1), 0, now));
 }
 
 TEST(LeftNames, LeavingAgainCountsAnew) {
   LeftNames names;
-  const CarriedDeadline left{Deadline(core::Instant{1}), Milliseconds{1}, meta::TtlMode::fixed, true};
+  const CarriedDeadline left{0, Deadline(core::Instant{1}), Milliseconds{1}, meta::TtlMode::fixed, true};
   names.leave({1}, "name", left, core::Boottime{0});
   const core::Boottime later = core::Boottime{0} + LeftNames::kKept / 2;
   names.leave({1}, "name", left, later);
-  EXPECT_TRUE(names.take({1}, "name", core::Boottime{0} + LeftNames::kKept));
+  EXPECT_TRUE(names.take({1}, "name", 0, core::Boottime{0} + LeftNames::kKept));
 }
 
 }  // namespace
