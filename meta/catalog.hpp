@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The Catalog seam: what a volume knows. Records are read one by one; they are changed only by commit(), which takes a
 // list of changes and makes all of them true or none. A commit that returned survives kill -9; sync() makes everything
-// committed survive loss of power. SqliteCatalog is the implementation. Thread-safe: readers are never blocked by the
-// writer and see whole commits.
+// committed survive loss of power. SqliteCatalog keeps it, and JournaledCatalog may stand in front of it. Thread-safe:
+// readers are never blocked by the writer and see whole commits.
 #pragma once
 
 #include <cstdint>
@@ -247,6 +247,9 @@ class Catalog {
 
   /// A file's extents by offset. They never overlap.
   [[nodiscard]] virtual Result<std::vector<ExtentRecord>> extents(InodeNumber number) const = 0;
+  /// The one that begins there.
+  [[nodiscard]] virtual Result<std::optional<ExtentRecord>> extent_at(InodeNumber number,
+                                                                      std::uint64_t offset) const = 0;
   /// Extents that lie in a stripe.
   [[nodiscard]] virtual Result<std::vector<ExtentRecord>> extents_in(StripeNumber stripe) const = 0;
 

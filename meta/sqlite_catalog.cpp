@@ -48,6 +48,7 @@ constexpr Sql kNamesOf{"names",
 constexpr Sql kXattr{"xattrs", "SELECT value FROM xattrs WHERE inode = ?1 AND name = ?2"};
 constexpr Sql kXattrNames{"xattrs", "SELECT name FROM xattrs WHERE inode = ?1 ORDER BY name"};
 constexpr Sql kExtents{"extents", "SELECT " EPHFS_EXTENT_COLUMNS " FROM extents WHERE inode = ?1 ORDER BY offset"};
+constexpr Sql kExtentAt{"extents", "SELECT " EPHFS_EXTENT_COLUMNS " FROM extents WHERE inode = ?1 AND offset = ?2"};
 constexpr Sql kExtentsIn{"extents",
                          "SELECT " EPHFS_EXTENT_COLUMNS
                          " FROM extents INDEXED BY extents_by_stripe WHERE stripe = ?1 ORDER BY inode, offset"};
@@ -279,6 +280,9 @@ class SqliteCatalog final : public Catalog {
   }
   Result<std::vector<ExtentRecord>> extents(InodeNumber number) const override {
     return all(kExtents, read_extent, number);
+  }
+  Result<std::optional<ExtentRecord>> extent_at(InodeNumber number, std::uint64_t offset) const override {
+    return one(kExtentAt, read_extent, number, offset);
   }
   Result<std::vector<ExtentRecord>> extents_in(StripeNumber stripe) const override {
     return all(kExtentsIn, read_extent, stripe);

@@ -1,14 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "meta/sqlite_commit.hpp"
 
-#include <limits>
-
+#include "meta/change_rules.hpp"
 #include "meta/sqlite_records.hpp"
 
 namespace ephfs::meta {
-
-using core::Error;
-using core::fail;
 
 namespace {
 
@@ -78,33 +74,11 @@ constexpr Sql kPutAudit{"audits", R"sql(
   INSERT INTO audits (stripe, shard_index, shard, node, at, passed, receipt) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
   ON CONFLICT (stripe, shard_index) DO UPDATE SET shard = ?3, node = ?4, at = ?5, passed = ?6, receipt = ?7)sql"};
 
-constexpr auto kOffsetMax = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
-
-bool is_range(std::uint64_t offset, std::uint64_t length) {
-  return length > 0 && offset <= kOffsetMax && length <= kOffsetMax - offset;
-}
-
-bool is_profile(core::Profile profile) {
-  return profile.k >= 1 && profile.k <= core::kDataShardsMax && profile.m <= core::kParityShardsMax;
-}
-
 std::optional<std::uint32_t> stored_k(const std::optional<core::Profile>& profile) {
   return profile ? std::optional<std::uint32_t>(profile->k) : std::nullopt;
 }
 std::optional<std::uint32_t> stored_m(const std::optional<core::Profile>& profile) {
   return profile ? std::optional<std::uint32_t>(profile->m) : std::nullopt;
-}
-
-bool is_algorithm(core::AeadAlgorithm algorithm) {
-  return algorithm == core::AeadAlgorithm::aes_256_gcm || algorithm == core::AeadAlgorithm::xchacha20_poly1305;
-}
-
-bool is_index(std::uint8_t index) {
-  return index < core::kDataShardsMax + core::kParityShardsMax;
-}
-
-core::Failure refuse(const std::string& what) {
-  return fail(Error::invalid_argument, "catalog: " + what);
 }
 
 /// Applies each kind of change; one overload a kind.
@@ -118,10 +92,6 @@ struct Applier {
 
   Result<> operator()(const PutInode& put) const {
     const InodeRecord& inode = put.inode;
-    if (inode.number.value == 0 || inode.ttl_mode > TtlMode::accessed ||
-        (inode.profile && !is_profile(*inode.profile))) {
-      return refuse("no record of inode " + std::to_string(inode.number.value));
-    }
     return run(kPutInode, inode.number, inode.mode, inode.uid, inode.gid, static_cast<std::int64_t>(inode.rdev),
                inode.links, inode.size, inode.accessed.ns, inode.modified.ns, inode.changed.ns,
                inode.file.is_zero() ? core::ByteView() : inode.file.view(), inode.wrapped_key, inode.target,
@@ -131,10 +101,7 @@ struct Applier {
   }
   Result<> operator()(const DropInode& drop) const { return run(kDropInode, drop.inode); }
 
-  Result<> operator()(const PutName& put) const {
-    if (put.name.empty()) return refuse("an empty name in directory " + std::to_string(put.parent.value));
-    return run(kPutName, put.parent, put.name, put.inode);
-  }
+  Result<> operator()(const PutName& put) const { return run(kPutName, put.parent, put.name, put.inode); }
   Result<> operator()(const DropName& drop) const { return run(kDropName, drop.parent, drop.name); }
 
   Result<> operator()(const PutXattr& put) const { return run(kPutXattr, put.inode, put.name, put.value); }
@@ -142,10 +109,6 @@ struct Applier {
 
   Result<> operator()(const PutExtent& put) const {
     const ExtentRecord& extent = put.extent;
-    if (!is_range(extent.offset, extent.length) || !is_range(extent.origin_offset, extent.origin_length) ||
-        !is_range(extent.stripe_offset, extent.origin_length)) {
-      return refuse("an empty or endless extent of inode " + std::to_string(extent.inode.value));
-    }
     return run(kPutExtent, extent.inode, extent.offset, extent.length, extent.stripe, extent.stripe_offset,
                extent.origin_offset, extent.origin_length);
   }
@@ -153,10 +116,6 @@ struct Applier {
 
   Result<> operator()(const PutStripe& put) const {
     const StripeRecord& stripe = put.stripe;
-    if (stripe.number.value <= 0 || stripe.state > StripeState::placed || !is_algorithm(stripe.algorithm) ||
-        !is_profile(stripe.profile)) {
-      return refuse("no record of stripe " + std::to_string(stripe.number.value));
-    }
     return run(kPutStripe, stripe.number, stripe.id, static_cast<std::uint32_t>(stripe.state),
                static_cast<std::uint32_t>(stripe.algorithm), std::uint32_t{stripe.profile.k},
                std::uint32_t{stripe.profile.m}, stripe.length, stored_deadline(stripe.deadline), stripe.created.ms);
@@ -165,10 +124,6 @@ struct Applier {
 
   Result<> operator()(const PutPlacement& put) const {
     const PlacementRecord& placement = put.placement;
-    if (!is_index(placement.index)) {
-      return refuse("shard index " + std::to_string(placement.index) + " of stripe " +
-                    std::to_string(placement.stripe.value));
-    }
     return run(kPutPlacement, placement.stripe, std::uint32_t{placement.index}, placement.shard, placement.node,
                placement.stored, placement.shard_bytes, placement.lease_serial,
                stored_deadline(placement.lease_deadline), placement.receipt);
@@ -184,9 +139,6 @@ struct Applier {
 
   Result<> operator()(const PutDeadFile& put) const {
     const DeadFileRecord& dead = put.file;
-    if (dead.number.value == 0 || dead.extents.size() > kDeadExtentsMax) {
-      return refuse("no record of dead inode " + std::to_string(dead.number.value));
-    }
     const core::Bytes extents = stored_extents(dead.extents);
     return run(kPutDeadFile, dead.number, dead.file, static_cast<std::uint32_t>(dead.cause), dead.died.ms,
                stored_deadline(dead.deadline), dead.size, dead.complete, extents);
@@ -195,9 +147,6 @@ struct Applier {
 
   Result<> operator()(const PutDeadStripe& put) const {
     const DeadStripeRecord& dead = put.stripe;
-    if (dead.number.value <= 0 || !is_algorithm(dead.algorithm) || !is_profile(dead.profile)) {
-      return refuse("no record of dead stripe " + std::to_string(dead.number.value));
-    }
     return run(kPutDeadStripe, dead.number, dead.id, static_cast<std::uint32_t>(dead.algorithm),
                std::uint32_t{dead.profile.k}, std::uint32_t{dead.profile.m}, dead.length,
                stored_deadline(dead.deadline), dead.died.ms);
@@ -209,7 +158,6 @@ struct Applier {
 
   Result<> operator()(const PutDeadShard& put) const {
     const DeadShardRecord& dead = put.shard;
-    if (!is_index(dead.index)) return refuse("dead shard index " + std::to_string(dead.index));
     const auto ask_at = dead.ask_at ? std::optional(dead.ask_at->ms) : std::nullopt;
     return run(kPutDeadShard, dead.stripe, std::uint32_t{dead.index}, dead.node, dead.shard, dead.shard_bytes,
                stored_deadline(dead.lease_deadline), dead.receipt, dead.deletion, ask_at);
@@ -217,7 +165,6 @@ struct Applier {
 
   Result<> operator()(const PutAudit& put) const {
     const AuditRecord& audit = put.audit;
-    if (!is_index(audit.index)) return refuse("audited shard index " + std::to_string(audit.index));
     return run(kPutAudit, audit.stripe, std::uint32_t{audit.index}, audit.shard, audit.node, audit.at.ms, audit.passed,
                audit.receipt);
   }
@@ -226,6 +173,7 @@ struct Applier {
 }  // namespace
 
 Result<> apply_change(SqliteConnection& connection, const Change& change) {
+  EPHFS_TRY_VOID(check_change(change));
   return std::visit(Applier{connection}, change);
 }
 

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random commits to a SqliteCatalog and to the model, good ones and ones to be refused; both say the same of
-// everything.
+// Random commits to a SqliteCatalog, bare and behind a journal, and to the model, good ones and ones to be
+// refused; both say the same of everything.
 #include <algorithm>
+#include <functional>
 
+#include "meta/journaled_catalog.hpp"
 #include "meta/sqlite_catalog.hpp"
 #include "tests/meta/model_catalog.hpp"
 #include "tests/meta/records.hpp"
@@ -208,6 +210,7 @@ void expect_same(const Catalog& a, const Catalog& b, core::Instant now) {
     EXPECT_EQ(xattrs, b.xattr_names({number}).value());
     for (const auto& name : xattrs) EXPECT_EQ(a.xattr({number}, name).value(), b.xattr({number}, name).value());
     EXPECT_EQ(a.extents({number}).value(), b.extents({number}).value());
+    EXPECT_EQ(a.extent_at({number}, 300).value(), b.extent_at({number}, 300).value());
   }
   for (std::int64_t number = 1; number <= kStripes; ++number) {
     EXPECT_EQ(a.stripe({number}).value(), b.stripe({number}).value());
@@ -235,11 +238,10 @@ void expect_same(const Catalog& a, const Catalog& b, core::Instant now) {
   expect_same_lists(a, b, now);
 }
 
-TEST(CatalogModel, RandomCommitsLeaveWhatTheModelSays) {
+void compare_with_model(const std::function<std::unique_ptr<Catalog>()>& open) {
   Random random;
   EPHFS_TRACE_SEED(random);
-  ephfs::testing::TempDir dir;
-  auto catalog = open_sqlite_catalog(dir / "catalog").value();
+  auto catalog = open();
   ModelCatalog model;
   ChangeMaker maker(random);
   std::size_t done = 0;
@@ -258,12 +260,23 @@ TEST(CatalogModel, RandomCommitsLeaveWhatTheModelSays) {
     if (step % 100 == 0) expect_same(*catalog, model, {static_cast<std::int64_t>(random.below(1000))});
     if (step % 1000 == 0) {
       catalog.reset();
-      catalog = open_sqlite_catalog(dir / "catalog").value();
+      catalog = open();
       expect_same(*catalog, model, {500});
     }
   }
   EXPECT_GT(done, 500U);
   EXPECT_GT(refused, 500U);
+}
+
+TEST(CatalogModel, RandomCommitsLeaveWhatTheModelSays) {
+  const ephfs::testing::TempDir dir;
+  compare_with_model([&] { return open_sqlite_catalog(dir / "catalog").value(); });
+}
+
+TEST(CatalogModel, RandomCommitsThroughAJournalLeaveWhatTheModelSays) {
+  const ephfs::testing::TempDir dir;
+  compare_with_model(
+      [&] { return open_journaled_catalog(open_sqlite_catalog(dir / "catalog").value(), dir / "journal").value(); });
 }
 
 }  // namespace

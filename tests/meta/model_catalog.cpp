@@ -216,6 +216,11 @@ Result<std::vector<ExtentRecord>> ModelCatalog::extents(InodeNumber number) cons
   return found;
 }
 
+Result<std::optional<ExtentRecord>> ModelCatalog::extent_at(InodeNumber number, std::uint64_t offset) const {
+  const std::lock_guard lock(shared_->mutex);
+  return find_in(shared_->state.extents, std::pair(number, offset));
+}
+
 Result<std::vector<ExtentRecord>> ModelCatalog::extents_in(StripeNumber stripe) const {
   const std::lock_guard lock(shared_->mutex);
   std::vector<ExtentRecord> found;

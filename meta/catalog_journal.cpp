@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "meta/catalog_journal.hpp"
+
+#include <algorithm>
+
+#include "core/little_endian.hpp"
+#include "core/profile.hpp"
+#include "meta/change_codec.hpp"
+
+namespace ephfs::meta {
+
+using core::Error;
+using core::fail;
+
+namespace {
+
+// Written with each batch: the last generation that the catalog below has.
+constexpr const char* kAppliedSetting = "catalog.journal";
+
+constexpr std::uint64_t kBatchBytes = std::uint64_t{512} << 10;  // of the journal, then a batch goes below
+constexpr std::chrono::seconds kAgeMax{1};                       // of what is in the journal, as well
+// What drops something may use all of the journal: it is what makes room when the disk is full.
+constexpr std::uint64_t kUsualBytes = kJournalBytes - (std::uint64_t{1} << 20);
+
+bool drops(const Change& change) {
+  return std::holds_alternative<DropInode>(change) || std::holds_alternative<DropName>(change) ||
+         std::holds_alternative<DropXattr>(change) || std::holds_alternative<DropExtent>(change) ||
+         std::holds_alternative<DropDeadFile>(change);
+}
+
+}  // namespace
+
+/// Keeps commits waiting. Waits for an earlier one to end.
+class CatalogJournal::Pause {
+ public:
+  Pause(CatalogJournal& journal, Lock& lock) : journal_(journal) {
+    journal_.changed_.wait(lock, [this] { return !journal_.paused_; });
+    journal_.paused_ = true;
+  }
+  /// The mutex is held.
+  ~Pause() {
+    journal_.paused_ = false;
+    journal_.changed_.notify_all();
+  }
+  Pause(const Pause&) = delete;
+  Pause& operator=(const Pause&) = delete;
+
+ private:
+  CatalogJournal& journal_;
+};
+
+CatalogJournal::~CatalogJournal() {
+  if (!thread_.joinable()) return;
+  {
+    Lock lock(mutex_);
+    if (drain(lock)) (void)clear(lock);
+    stopping_ = true;
+    wake_.notify_one();
+  }
+  thread_.join();
+}
+
+Result<> CatalogJournal::start() {
+  EPHFS_TRY_VOID(replay());
+  thread_ = std::thread([this] { run(); });
+  Lock lock(mutex_);
+  EPHFS_TRY_VOID(drain(lock));
+  EPHFS_TRY_VOID(clear(lock));
+  EPHFS_TRY(last_below_, below_.last_inode());
+  return {};
+}
+
+Result<> CatalogJournal::replay() {
+  EPHFS_TRY(const auto applied, below_.value(kAppliedSetting));
+  if (applied && applied->size() != sizeof applied_) return fail(Error::damaged, "catalog: the journal's setting");
+  if (applied) applied_ = core::load_le<std::uint64_t>(*applied);
+  generation_ = applied_ + 1;
+  EPHFS_TRY(last_below_, below_.last_inode());
+  for (const JournalRecord& record : file_.take_records()) {
+    if (record.generation <= applied_) continue;
+    EPHFS_TRY(const auto changes, decode_changes(record.payload));
+    auto overlay = layers().overlay_of(changes);
+    if (!overlay) {
+      // Written before a loss of power, and what it builds upon was lost with it: nobody was promised either.
+      if (!record.promised && overlay.error().code == Error::invalid_argument) break;
+      if (overlay.error().code != Error::invalid_argument) return overlay.error();
+      return fail(Error::damaged, "catalog journal: " + overlay.error().detail);
+    }
+    active_.absorb(*std::move(overlay));
+    // All of it goes below as one batch, so that a kill meanwhile leaves all of it to be done.
+    generation_ = std::max(generation_, record.generation);
+  }
+  return {};
+}
+
+CatalogLayers CatalogJournal::layers() const {
+  return {below_, last_below_, &active_, frozen_ ? &*frozen_ : nullptr};
+}
+
+Result<> CatalogJournal::commit(const Changes& changes) {
+  if (changes.empty()) return {};
+  static core::Probe probe("stage", "journal commit");
+  const core::ProbeScope scope(probe);
+  const core::Bytes payload = is_encodable(changes) ? encode_changes(changes) : core::Bytes();
+  const std::uint64_t bytes = JournalFile::record_bytes(payload.size());
+  Lock lock(mutex_);
+  // On a full disk that has no room for a journal, too: the catalog below has a reserve for what drops something.
+  if (payload.empty() || bytes > kRecordBytesMax || !file_.is_ready()) return commit_below(lock, changes);
+  EPHFS_TRY_VOID(make_room(lock, bytes, std::ranges::any_of(changes, drops) ? kJournalBytes : kUsualBytes));
+  EPHFS_TRY(auto overlay, layers().overlay_of(changes));
+  EPHFS_TRY_VOID(file_.append(generation_, payload));
+  appended_ = file_.used();
+  const bool is_first = active_.empty();
+  active_.absorb(std::move(overlay));
+  active_bytes_ += bytes;
+  if (is_first && !frozen_) {
+    due_ = std::chrono::steady_clock::now() + kAgeMax;
+    wake_.notify_one();
+  }
+  if (active_bytes_ >= kBatchBytes && !frozen_) demand(generation_);
+  return {};
+}
+
+Result<> CatalogJournal::make_room(Lock& lock, std::uint64_t bytes, std::uint64_t bound) {
+  for (;;) {
+    changed_.wait(lock, [this] { return !paused_; });
+    if (file_.used() + bytes <= bound) return {};
+    const Pause pause(*this, lock);
+    EPHFS_TRY_VOID(drain(lock));
+    EPHFS_TRY_VOID(clear(lock));
+  }
+}
+
+Result<> CatalogJournal::commit_below(Lock& lock, const Changes& changes) {
+  const Pause pause(*this, lock);
+  EPHFS_TRY_VOID(drain(lock));
+  lock.unlock();
+  auto done = below_.commit(changes);
+  const auto last = below_.last_inode();
+  lock.lock();
+  below_unsynced_ = true;
+  if (last) last_below_ = std::max(last_below_, *last);
+  if (done && !last) return last.error();
+  return done;
+}
+
+Result<> CatalogJournal::drain() {
+  Lock lock(mutex_);
+  return drain(lock);
+}
+
+Result<> CatalogJournal::drain(Lock& lock) {
+  if (is_drained()) return {};
+  const std::uint64_t target = active_.empty() ? generation_ - 1 : generation_;
+  const std::uint64_t failures = failures_;
+  demand(target);
+  changed_.wait(lock, [&] { return applied_ >= target || failures_ != failures; });
+  if (applied_ < target) return failure_;
+  return {};
+}
+
+void CatalogJournal::demand(std::uint64_t generation) {
+  demanded_ = std::max(demanded_, generation);
+  wake_.notify_one();
+}
+
+Result<> CatalogJournal::scrub() {
+  Lock lock(mutex_);
+  // Nearly all of it while others commit.
+  EPHFS_TRY_VOID(drain(lock));
+  const Pause pause(*this, lock);
+  if (!file_.is_ready()) {
+    // A disk that was full may have room by now.
+    if (auto prepared = file_.prepare(); !prepared && prepared.error().code != Error::no_space) return prepared;
+  }
+  EPHFS_TRY_VOID(drain(lock));
+  return clear(lock);
+}
+
+/// Commits are paused, or there are none yet or no more; everything is below.
+Result<> CatalogJournal::clear(Lock& lock) {
+  if (file_.is_clean()) return {};
+  // What has been synced as a record in the journal must not be lost with it.
+  lock.unlock();
+  const std::lock_guard syncing(sync_mutex_);
+  auto cleared = below_.sync();
+  if (cleared) cleared = file_.clear();
+  lock.lock();
+  if (!cleared) return cleared;
+  below_unsynced_ = false;
+  ++clearings_;
+  appended_ = synced_end_ = 0;
+  return {};
+}
+
+Result<> CatalogJournal::sync() {
+  static core::Probe probe("stage", "journal sync");
+  const core::ProbeScope scope(probe);
+  Lock lock(mutex_);
+  const std::uint64_t clearings = clearings_;
+  const std::uint64_t end = appended_;
+  lock.unlock();
+  const std::lock_guard syncing(sync_mutex_);
+  lock.lock();
+  const bool below_unsynced = std::exchange(below_unsynced_, false);
+  const bool is_synced = clearings != clearings_ || synced_end_ >= end;
+  const std::uint64_t clearings_now = clearings_;
+  const std::uint64_t end_now = appended_;
+  lock.unlock();
+  // The catalog below first: records in the journal build upon what it was given beside them.
+  auto done = below_unsynced ? below_.sync() : Result<>();
+  if (done && !is_synced) done = file_.sync();
+  lock.lock();
+  if (!done) {
+    below_unsynced_ = below_unsynced_ || below_unsynced;
+    return done;
+  }
+  if (!is_synced && clearings_ == clearings_now) {
+    synced_end_ = end_now;
+    file_.note_synced(end_now);
+  }
+  return {};
+}
+
+InodeNumber CatalogJournal::last_inode() {
+  const std::shared_lock lock(mutex_);
+  return std::max(active_.last_inode(), frozen_ ? frozen_->last_inode() : InodeNumber{});
+}
+
+StripeNumber CatalogJournal::last_stripe() {
+  const std::shared_lock lock(mutex_);
+  const auto last = [](const CatalogOverlay& overlay) {
+    return overlay.stripes().empty() ? StripeNumber{} : overlay.stripes().rbegin()->first;
+  };
+  return std::max(last(active_), frozen_ ? last(*frozen_) : StripeNumber{});
+}
+
+bool CatalogJournal::has_dead_files() {
+  const std::shared_lock lock(mutex_);
+  return active_.has_dead_files() || (frozen_ && frozen_->has_dead_files());
+}
+
+void CatalogJournal::run() {
+  Lock lock(mutex_);
+  for (;;) {
+    const auto is_wanted = [this] { return stopping_ || demanded_ > applied_; };
+    if (is_drained()) {
+      wake_.wait(lock, [&] { return is_wanted() || !is_drained(); });
+    } else if (!wake_.wait_until(lock, due_, is_wanted)) {
+      demanded_ = frozen_ ? generation_ - 1 : generation_;
+    }
+    if (stopping_) return;
+    if (!is_wanted()) continue;
+    apply_batch(lock);
+    changed_.notify_all();
+  }
+}
+
+void CatalogJournal::apply_batch(Lock& lock) {
+  if (!frozen_) {
+    last_below_ = std::max(last_below_, active_.last_inode());
+    frozen_ = std::exchange(active_, CatalogOverlay());
+    active_bytes_ = 0;
+    ++generation_;
+  }
+  const std::uint64_t batch = generation_ - 1;
+  lock.unlock();
+  Changes changes = frozen_->to_changes();
+  core::Bytes number(sizeof batch);
+  core::store_le(core::MutableByteView(number), batch);
+  changes.emplace_back(PutValue{kAppliedSetting, std::move(number)});
+  auto done = below_.commit(changes);
+  lock.lock();
+  due_ = std::chrono::steady_clock::now() + kAgeMax;
+  if (!done) {
+    failure_ = done.error();
+    ++failures_;
+    demanded_ = applied_;  // until somebody needs it again, or the next try is due
+    return;
+  }
+  applied_ = batch;
+  frozen_.reset();
+  if (active_bytes_ >= kBatchBytes) demanded_ = std::max(demanded_, generation_);
+}
+
+}  // namespace ephfs::meta

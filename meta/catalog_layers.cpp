@@ -1,0 +1,416 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "meta/catalog_layers.hpp"
+
+#include <algorithm>
+#include <limits>
+
+#include "meta/change_rules.hpp"
+
+namespace ephfs::meta {
+
+using core::Error;
+using core::fail;
+
+namespace {
+
+constexpr std::size_t kPage = 256;
+constexpr auto kEarliest = std::numeric_limits<std::int64_t>::min();
+constexpr auto kLatest = std::numeric_limits<std::int64_t>::max();
+
+core::Failure leads_nowhere(const std::string& what) {
+  return fail(Error::invalid_argument, "catalog: " + what);
+}
+
+std::string words(InodeNumber number) {
+  return "inode " + std::to_string(number.value);
+}
+
+}  // namespace
+
+const std::optional<InodeRecord>* CatalogLayers::overlaid_inode(InodeNumber number) const {
+  for (const auto* overlay : overlays()) {
+    if (const auto* said = overlay->inode(number)) return said;
+  }
+  return nullptr;
+}
+
+const std::optional<InodeNumber>* CatalogLayers::overlaid_name(const Place& place) const {
+  for (const auto* overlay : overlays()) {
+    if (const auto* said = overlay->name(place)) return said;
+  }
+  return nullptr;
+}
+
+const StripeRecord* CatalogLayers::overlaid_stripe(StripeNumber number) const {
+  for (const auto* overlay : overlays()) {
+    if (const auto* said = overlay->stripe(number)) return said;
+  }
+  return nullptr;
+}
+
+Result<std::optional<InodeRecord>> CatalogLayers::inode(InodeNumber number) const {
+  if (const auto* said = overlaid_inode(number)) return *said;
+  if (is_new(number)) return std::optional<InodeRecord>();
+  return below_.inode(number);
+}
+
+Result<bool> CatalogLayers::has_inode(InodeNumber number) const {
+  if (const auto* said = overlaid_inode(number)) return said->has_value();
+  if (is_new(number)) return false;
+  EPHFS_TRY(const auto found, below_.inode(number));
+  return found.has_value();
+}
+
+Result<std::optional<InodeRecord>> CatalogLayers::lookup(InodeNumber parent, const std::string& name) const {
+  if (const auto* said = overlaid_name({parent, name})) {
+    if (!*said) return std::optional<InodeRecord>();
+    return inode(**said);
+  }
+  EPHFS_TRY(auto found, below_.lookup(parent, name));
+  if (!found) return found;
+  if (const auto* said = overlaid_inode(found->number)) return *said;
+  return found;
+}
+
+Result<std::vector<NameRecord>> CatalogLayers::names(InodeNumber parent, const std::string& after,
+                                                     std::size_t limit) const {
+  std::map<std::string, NameRecord> found;
+  std::string at = after;
+  bool more = limit > 0;
+  while (more && found.size() < limit) {
+    EPHFS_TRY(auto page, below_.names(parent, at, limit));
+    more = page.size() == limit;
+    if (!page.empty()) at = page.back().name;
+    for (NameRecord& name : page) {
+      if (overlaid_name({parent, name.name}) != nullptr) continue;
+      if (const auto* said = overlaid_inode(name.inode); said != nullptr && *said) {
+        name.mode = (*said)->mode;
+        name.deadline = (*said)->deadline;
+      }
+      found.emplace(name.name, std::move(name));
+    }
+  }
+  // Of the overlays, what lies within what was read below; all that is behind when nothing more is below.
+  for (const auto* overlay : overlays()) {
+    std::size_t taken = 0;
+    for (auto name = overlay->names().upper_bound({parent, after});
+         name != overlay->names().end() && name->first.first == parent && taken < limit; ++name) {
+      if (more && name->first.second > at) break;
+      const auto* said = overlaid_name(name->first);
+      if (!*said || found.contains(name->first.second)) continue;
+      ++taken;
+      EPHFS_TRY(const auto record, inode(**said));
+      if (!record) return fail(Error::damaged, "catalog: a name leads to no " + words(**said));
+      found.emplace(name->first.second, NameRecord{name->first.second, **said, record->mode, record->deadline});
+    }
+  }
+  std::vector<NameRecord> listed;
+  for (auto& entry : found) {
+    if (listed.size() == limit) break;
+    listed.push_back(std::move(entry.second));
+  }
+  return listed;
+}
+
+Result<std::vector<Place>> CatalogLayers::names_of(InodeNumber number) const {
+  std::set<Place> places;
+  if (!is_new(number)) {
+    EPHFS_TRY(auto below, below_.names_of(number));
+    for (Place& place : below) {
+      if (overlaid_name(place) == nullptr) places.insert(std::move(place));
+    }
+  }
+  for (const auto* overlay : overlays()) {
+    for (Place& place : overlay->names_to(number)) {
+      const auto* said = overlaid_name(place);
+      if (*said && **said == number) places.insert(std::move(place));
+    }
+  }
+  return std::vector<Place>(places.begin(), places.end());
+}
+
+Result<std::optional<core::Bytes>> CatalogLayers::xattr(InodeNumber number, const std::string& name) const {
+  for (const auto* overlay : overlays()) {
+    if (const auto* said = overlay->xattr({number, name})) return *said;
+    if (overlay->hides(number)) return std::optional<core::Bytes>();
+  }
+  return below_.xattr(number, name);
+}
+
+Result<std::vector<std::string>> CatalogLayers::xattr_names(InodeNumber number) const {
+  std::map<std::string, bool> found;  // whether it is there
+  bool hidden = false;
+  for (const auto* overlay : overlays()) {
+    if (hidden) break;
+    for (auto at = overlay->xattrs().lower_bound({number, {}});
+         at != overlay->xattrs().end() && at->first.first == number; ++at) {
+      found.emplace(at->first.second, at->second.has_value());
+    }
+    hidden = overlay->hides(number);
+  }
+  if (!hidden && !is_new(number)) {
+    EPHFS_TRY(auto below, below_.xattr_names(number));
+    for (std::string& name : below) found.emplace(std::move(name), true);
+  }
+  std::vector<std::string> names;
+  for (const auto& [name, is_there] : found) {
+    if (is_there) names.push_back(name);
+  }
+  return names;
+}
+
+Result<std::vector<ExtentRecord>> CatalogLayers::extents(InodeNumber number) const {
+  std::map<std::uint64_t, std::optional<ExtentRecord>> found;
+  bool hidden = false;
+  for (const auto* overlay : overlays()) {
+    if (hidden) break;
+    for (auto at = overlay->extents().lower_bound({number, 0});
+         at != overlay->extents().end() && at->first.first == number; ++at) {
+      found.emplace(at->first.second, at->second);
+    }
+    hidden = overlay->hides(number);
+  }
+  if (!hidden && !is_new(number)) {
+    EPHFS_TRY(auto below, below_.extents(number));
+    if (found.empty()) return below;
+    for (const ExtentRecord& extent : below) found.emplace(extent.offset, extent);
+  }
+  std::vector<ExtentRecord> extents;
+  for (const auto& entry : found) {
+    if (entry.second) extents.push_back(*entry.second);
+  }
+  return extents;
+}
+
+Result<std::optional<ExtentRecord>> CatalogLayers::extent_at(InodeNumber number, std::uint64_t offset) const {
+  for (const auto* overlay : overlays()) {
+    const auto found = overlay->extents().find({number, offset});
+    if (found != overlay->extents().end()) return found->second;
+    if (overlay->hides(number)) return std::optional<ExtentRecord>();
+  }
+  if (is_new(number)) return std::optional<ExtentRecord>();
+  return below_.extent_at(number, offset);
+}
+
+Result<std::optional<StripeRecord>> CatalogLayers::stripe(StripeNumber number) const {
+  if (const auto* said = overlaid_stripe(number)) return std::optional(*said);
+  return below_.stripe(number);
+}
+
+Result<std::vector<StripeRecord>> CatalogLayers::dead_stripes(core::Instant now, std::size_t limit) const {
+  std::vector<StripeRecord> dead;
+  std::size_t overlaid = 0;
+  const auto is_lifeless = [](const StripeRecord& stripe) {
+    return stripe.live == 0 && stripe.state != StripeState::open;
+  };
+  for (const auto* overlay : overlays()) {
+    overlaid += overlay->stripes().size();
+    for (const auto& [number, stripe] : overlay->stripes()) {
+      if (overlaid_stripe(number) != &stripe.record) continue;
+      if (is_lifeless(stripe.record) || stripe.record.deadline.passed(now)) dead.push_back(stripe.record);
+    }
+  }
+  EPHFS_TRY(const auto below, below_.dead_stripes(now, limit + overlaid));
+  for (const StripeRecord& stripe : below) {
+    if (overlaid_stripe(stripe.number) == nullptr) dead.push_back(stripe);
+  }
+  if (dead.size() > limit) dead.resize(limit);
+  return dead;
+}
+
+Result<std::vector<ExpiringRecord>> CatalogLayers::expiring_list(const ExpiringRecord& after, core::Instant until,
+                                                                 std::size_t limit) const {
+  const auto order = [](const ExpiringRecord& a, const ExpiringRecord& b) {
+    return std::tie(a.deadline, a.size, a.inode) < std::tie(b.deadline, b.size, b.inode);
+  };
+  std::vector<ExpiringRecord> list;
+  for (const auto* overlay : overlays()) {
+    std::size_t taken = 0;
+    for (auto due = overlay->due().upper_bound({after.deadline, after.size, after.inode});
+         due != overlay->due().end() && taken < limit; ++due) {
+      const auto& [deadline, size, number] = *due;
+      if (!deadline.passed(until - core::Milliseconds(1))) break;
+      const auto* said = overlay->inode(number);
+      if (overlaid_inode(number) != said) continue;
+      list.push_back({deadline, size, number, (*said)->mode});
+      ++taken;
+    }
+  }
+  ExpiringRecord behind = after;
+  const std::size_t page_size = std::max(limit, kPage);
+  std::size_t taken = 0;
+  for (bool more = limit > 0; more && taken < limit;) {
+    EPHFS_TRY(const auto page, below_.expiring_list(behind, until, page_size));
+    more = page.size() == page_size;
+    for (const ExpiringRecord& record : page) {
+      behind = record;
+      if (overlaid_inode(record.inode) != nullptr) continue;
+      list.push_back(record);
+      ++taken;
+    }
+  }
+  std::ranges::sort(list, order);
+  if (list.size() > limit) list.resize(limit);
+  return list;
+}
+
+Result<std::vector<InodeNumber>> CatalogLayers::expired(core::Instant now, std::size_t limit) const {
+  const core::Instant until{now.ms < kLatest ? now.ms + 1 : kLatest};
+  EPHFS_TRY(const auto list, expiring_list(ExpiringRecord::before({kEarliest}), until, limit));
+  std::vector<InodeNumber> numbers;
+  numbers.reserve(list.size());
+  for (const ExpiringRecord& record : list) numbers.push_back(record.inode);
+  return numbers;
+}
+
+Result<std::vector<ExpiredInode>> CatalogLayers::expired_inodes(core::Instant now, std::size_t limit) const {
+  EPHFS_TRY(const auto numbers, expired(now, limit));
+  std::vector<ExpiredInode> found;
+  found.reserve(numbers.size());
+  for (const InodeNumber number : numbers) {
+    EPHFS_TRY(auto record, inode(number));
+    if (!record) return fail(Error::damaged, "catalog: a deadline of no " + words(number));
+    auto& one = found.emplace_back(ExpiredInode{*std::move(record), {}, {}});
+    EPHFS_TRY(one.names, names_of(number));
+    EPHFS_TRY(one.extents, extents(number));
+  }
+  return found;
+}
+
+Result<CatalogTotals> CatalogLayers::totals() const {
+  for (const auto* overlay : overlays()) {
+    if (overlay->totals()) return *overlay->totals();
+  }
+  return below_.totals();
+}
+
+/// Applies changes to an overlay on top of layers that contain it, counting what comes and goes.
+class CatalogLayers::Counting {
+ public:
+  Counting(const CatalogLayers& with, CatalogOverlay& newest) : with_(with), newest_(newest) {}
+
+  Result<> apply(const Change& change) {
+    if (const auto* put_inode = std::get_if<PutInode>(&change)) {
+      EPHFS_TRY(const bool present, with_.has_inode(put_inode->inode.number));
+      if (!present) ++inodes_;
+    } else if (const auto* drop_inode = std::get_if<DropInode>(&change)) {
+      EPHFS_TRY(const bool present, with_.has_inode(drop_inode->inode));
+      // Dropping what is not there takes nothing with it.
+      if (!present) return {};
+      --inodes_;
+      EPHFS_TRY(const auto extents, with_.extents(drop_inode->inode));
+      for (const ExtentRecord& extent : extents) live_[extent.stripe] -= static_cast<std::int64_t>(extent.length);
+    } else if (const auto* put_extent = std::get_if<PutExtent>(&change)) {
+      const ExtentRecord& extent = put_extent->extent;
+      EPHFS_TRY_VOID(forget_extent(extent.inode, extent.offset));
+      live_[extent.stripe] += static_cast<std::int64_t>(extent.length);
+    } else if (const auto* drop_extent = std::get_if<DropExtent>(&change)) {
+      EPHFS_TRY_VOID(forget_extent(drop_extent->inode, drop_extent->offset));
+    } else if (const auto* put_stripe = std::get_if<PutStripe>(&change)) {
+      PutStripe counted = *put_stripe;
+      EPHFS_TRY(const auto present, with_.stripe(counted.stripe.number));
+      if (!present) ++stripes_;
+      counted.stripe.live = present ? present->live : 0;
+      newest_.apply(counted);
+      return {};
+    }
+    newest_.apply(change);
+    return {};
+  }
+
+  /// When all has been applied and checked.
+  Result<> finish(CatalogTotals totals) {
+    for (const auto& [number, delta] : live_) {
+      EPHFS_TRY(auto stripe, with_.stripe(number));
+      if (!stripe) continue;  // an extent in it came and went
+      stripe->live += static_cast<std::uint64_t>(delta);
+      newest_.set_live(*stripe);
+      totals.bytes += static_cast<std::uint64_t>(delta);
+    }
+    totals.inodes += static_cast<std::uint64_t>(inodes_);
+    totals.stripes += static_cast<std::uint64_t>(stripes_);
+    newest_.set_totals(totals);
+    return {};
+  }
+
+ private:
+  Result<> forget_extent(InodeNumber inode, std::uint64_t offset) {
+    EPHFS_TRY(const auto present, with_.extent_at(inode, offset));
+    if (present) live_[present->stripe] -= static_cast<std::int64_t>(present->length);
+    return {};
+  }
+
+  const CatalogLayers& with_;
+  CatalogOverlay& newest_;
+  std::map<StripeNumber, std::int64_t> live_;
+  std::int64_t inodes_ = 0;
+  std::int64_t stripes_ = 0;
+};
+
+Result<CatalogOverlay> CatalogLayers::overlay_of(const Changes& changes) const {
+  CatalogOverlay newest;
+  CatalogLayers with = *this;
+  std::ranges::copy(overlays(), with.overlays_.begin() + 1);
+  with.overlays_.front() = &newest;
+  ++with.count_;
+  Counting counting(with, newest);
+  for (const Change& change : changes) {
+    EPHFS_TRY_VOID(check_change(change));
+    EPHFS_TRY_VOID(counting.apply(change));
+  }
+  EPHFS_TRY_VOID(with.check_references());
+  EPHFS_TRY(const auto before, totals());
+  EPHFS_TRY_VOID(counting.finish(before));
+  return newest;
+}
+
+Result<> CatalogLayers::check_references() const {
+  const CatalogOverlay& newest = *overlays_.front();
+  for (const auto& [place, inode] : newest.names()) {
+    if (!inode) continue;
+    EPHFS_TRY_VOID(require_inode(place.first));
+    EPHFS_TRY_VOID(require_inode(*inode));
+  }
+  for (const auto& [place, value] : newest.xattrs()) {
+    if (value) EPHFS_TRY_VOID(require_inode(place.first));
+  }
+  for (const auto& [key, extent] : newest.extents()) {
+    if (!extent) continue;
+    EPHFS_TRY_VOID(require_inode(key.first));
+    EPHFS_TRY(const auto stripe, this->stripe(extent->stripe));
+    if (!stripe) return leads_nowhere("an extent in no stripe, of " + words(key.first));
+  }
+  for (const auto& [number, inode] : newest.inodes()) {
+    if (!inode) EPHFS_TRY_VOID(check_nothing_leads_to(number));
+  }
+  return {};
+}
+
+Result<> CatalogLayers::check_nothing_leads_to(InodeNumber dropped) const {
+  EPHFS_TRY(const auto places, names_of(dropped));
+  if (!places.empty()) return leads_nowhere("a name leads to dropped " + words(dropped));
+  for (const auto* overlay : overlays()) {
+    for (auto name = overlay->names().lower_bound({dropped, {}});
+         name != overlay->names().end() && name->first.first == dropped; ++name) {
+      if (overlaid_name(name->first)->has_value()) return leads_nowhere("a name in dropped " + words(dropped));
+    }
+  }
+  std::string after;
+  for (bool more = !is_new(dropped); more;) {
+    EPHFS_TRY(const auto page, below_.names(dropped, after, kPage));
+    more = page.size() == kPage;
+    for (const NameRecord& name : page) {
+      if (overlaid_name({dropped, name.name}) == nullptr) return leads_nowhere("a name in dropped " + words(dropped));
+    }
+    if (more) after = page.back().name;
+  }
+  return {};
+}
+
+Result<> CatalogLayers::require_inode(InodeNumber number) const {
+  EPHFS_TRY(const bool present, has_inode(number));
+  if (!present) return leads_nowhere("no " + words(number));
+  return {};
+}
+
+}  // namespace ephfs::meta

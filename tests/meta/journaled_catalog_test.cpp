@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is the journal's own: crashes at any byte, damage, replaying twice, a catalog below that refuses.
+#include "meta/journaled_catalog.hpp"
+
+#include <algorithm>
+#include <thread>
+
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/files.hpp"
+#include "meta/change_codec.hpp"
+#include "meta/journal_file.hpp"
+#include "meta/sqlite_catalog.hpp"
+#include "tests/meta/records.hpp"
+#include "tests/support/seeded.hpp"
+#include "tests/support/temp_dir.hpp"
+
+namespace ephfs::meta::testing {
+namespace {
+
+using core::Error;
+using ephfs::testing::Random;
+using ephfs::testing::TempDir;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr std::size_t kHeadBytes = 64;
+
+class JournaledCatalogTest : public ::testing::Test {
+ protected:
+  [[nodiscard]] Result<std::unique_ptr<Catalog>> try_open(const std::filesystem::path& where) const {
+    EPHFS_TRY(auto below, open_sqlite_catalog(where / "catalog"));
+    return open_journaled_catalog(std::move(below), where / "journal");
+  }
+  /// A copy of the directory as a kill would leave it now.
+  std::filesystem::path crash() {
+    auto copy = dir_ / ("crash" + std::to_string(++copies_));
+    std::filesystem::create_directory(copy);
+    for (const auto& entry : std::filesystem::directory_iterator(home_)) {
+      if (!entry.path().filename().string().ends_with("-reserve")) {
+        std::filesystem::copy(entry.path(), copy / entry.path().filename());
+      }
+    }
+    return copy;
+  }
+  static void poke(const std::filesystem::path& file, std::uint64_t offset, core::ByteView bytes) {
+    const auto opened = core::open_file(file, O_WRONLY).value();
+    ASSERT_TRUE(core::write_all(opened, offset, bytes));
+  }
+  static Changes making(std::uint64_t number) {
+    return {PutInode{regular(number, 0, at(static_cast<std::int64_t>(number)))},
+            PutName{{1}, std::to_string(number), {number}}};
+  }
+  /// How many of the files made one after another from 2 on are there.
+  static std::uint64_t count(const Catalog& catalog) {
+    std::uint64_t number = 2;
+    while (catalog.lookup({1}, std::to_string(number)).value()) ++number;
+    EXPECT_EQ(catalog.totals().value().inodes, number - 1);
+    EXPECT_THAT(catalog.check().value(), IsEmpty());
+    return number - 2;
+  }
+  void SetUp() override {
+    home_ = dir_ / "home";
+    std::filesystem::create_directory(home_);
+    catalog_ = try_open(home_).value();
+    ASSERT_TRUE(catalog_->commit({PutInode{directory(1)}}));
+    ASSERT_TRUE(catalog_->check());  // the root is below, the journal gets the rest
+  }
+
+  TempDir dir_;
+  std::filesystem::path home_;
+  std::unique_ptr<Catalog> catalog_;
+  int copies_ = 0;
+};
+
+TEST_F(JournaledCatalogTest, EveryKindOfChangeIsReadBackAsItWasWritten) {
+  InodeRecord inode = regular(2, 77, at(99));
+  inode.target = "t";
+  inode.rdev = ~0ULL;
+  inode.modified = {-5};
+  inode.ttl_mode = TtlMode::accessed;
+  inode.deadline_explicit = true;
+  inode.profile = core::Profile{16, 4};
+  const DeadFileRecord dead{{8},   id_of<core::FileId>(8), DeathCause::removed, {7}, at(6), 5,
+                            false, {extent(8, 0, 1, 7)}};
+  const Changes changes{PutInode{inode},
+                        DropInode{{3}},
+                        PutName{{1}, "\xff", {2}},
+                        DropName{{1}, "b"},
+                        PutXattr{{2}, "user.a", core::Bytes(3)},
+                        DropXattr{{2}, "user.b"},
+                        PutExtent{extent(2, 4096, 10, 7, 99)},
+                        DropExtent{{2}, 5},
+                        PutStripe{stripe(7, StripeState::sealed, 99, at(5))},
+                        PutDeadFile{dead},
+                        DropDeadFile{{9}}};
+  const core::Bytes bytes = encode_changes(changes);
+  const auto decoded = decode_changes(bytes).value();
+  ASSERT_EQ(decoded.size(), changes.size());
+  EXPECT_EQ(std::get<PutInode>(decoded[0]).inode, inode);
+  EXPECT_EQ(std::get<PutExtent>(decoded[6]).extent, extent(2, 4096, 10, 7, 99));
+  EXPECT_EQ(std::get<PutStripe>(decoded[8]).stripe, stripe(7, StripeState::sealed, 99, at(5)));
+  EXPECT_EQ(std::get<PutDeadFile>(decoded[9]).file, dead);
+  EXPECT_EQ(encode_changes(decoded), bytes);
+  // Cut anywhere, it is whole changes or refused; nothing is read past the end.
+  for (std::size_t length = 0; length < bytes.size(); ++length) {
+    const auto cut = decode_changes(core::ByteView(bytes).first(length));
+    if (cut) {
+      EXPECT_LT(cut->size(), changes.size());
+    }
+  }
+}
+
+TEST_F(JournaledCatalogTest, AJournalCutAtAnyByteHoldsTheCommitsBeforeTheCut) {
+  const auto end_now = [&] {
+    core::Bytes content = core::read_file(home_ / "journal", 16 << 20).value();
+    while (content.back() == std::byte{0}) content.pop_back();
+    return std::uint64_t{content.size()};
+  };
+  const std::uint64_t root_end = end_now();  // below already, and still in the journal
+  std::vector<std::uint64_t> ends;
+  for (std::uint64_t number = 2; number < 5; ++number) {
+    ASSERT_TRUE(catalog_->commit(making(number)));
+    ends.push_back(end_now());
+  }
+  const auto crashed = crash();
+  const core::Bytes whole = core::read_file(crashed / "journal", 16 << 20).value();
+  const auto expected = [&](std::size_t cut) {
+    return static_cast<std::uint64_t>(std::ranges::count_if(ends, [&](std::uint64_t end) { return end <= cut; }));
+  };
+  const auto cut_at = [&](const std::filesystem::path& journal, std::size_t cut) {
+    core::Bytes torn = whole;
+    std::fill(torn.begin() + static_cast<std::ptrdiff_t>(cut), torn.end(), std::byte{0});
+    poke(journal, 0, torn);
+  };
+  // From the end to the head, so that each cut takes one byte more away.
+  const auto journal = dir_ / "journal";
+  std::filesystem::copy_file(crashed / "journal", journal);
+  for (std::size_t cut = ends.back(); cut >= kHeadBytes; --cut) {
+    const std::byte zero{0};
+    poke(journal, cut, core::ByteView(&zero, 1));
+    const std::uint64_t records = expected(cut) + (cut >= root_end ? 1 : 0);
+    EXPECT_EQ(JournalFile::open(journal).value().take_records().size(), records) << cut;
+  }
+  for (const std::size_t end : ends) {
+    for (const std::size_t cut : {end - 1, end}) {
+      const auto copy = dir_ / "cut";
+      std::filesystem::remove_all(copy);
+      std::filesystem::copy(crashed, copy);
+      cut_at(copy / "journal", cut);
+      EXPECT_EQ(count(*try_open(copy).value()), expected(cut)) << cut;
+      EXPECT_EQ(count(*try_open(copy).value()), expected(cut)) << cut;
+    }
+  }
+}
+
+TEST_F(JournaledCatalogTest, DamageBeforeAWholeRecordIsNamed) {
+  for (std::uint64_t number = 2; number < 5; ++number) ASSERT_TRUE(catalog_->commit(making(number)));
+  const auto crashed = crash();
+  poke(crashed / "journal", kHeadBytes + 30, core::as_bytes("damage"));
+  const auto opened = try_open(crashed);
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code, Error::damaged);
+  EXPECT_THAT(opened.error().detail, HasSubstr("crash1/journal"));
+}
+
+TEST_F(JournaledCatalogTest, AFlippedByteOfTheHeadIsNamed) {
+  ASSERT_TRUE(catalog_->commit(making(2)));
+  for (std::size_t at = 0; at < kHeadBytes; ++at) {
+    const auto crashed = crash();
+    const core::Bytes head = core::read_file(crashed / "journal", 16 << 20).value();
+    const std::byte flipped = head[at] ^ std::byte{1};
+    poke(crashed / "journal", at, core::ByteView(&flipped, 1));
+    const auto opened = try_open(crashed);
+    ASSERT_FALSE(opened) << at;
+    EXPECT_TRUE(opened.error().code == Error::damaged || opened.error().code == Error::version);
+    std::filesystem::remove_all(crashed);
+  }
+}
+
+TEST_F(JournaledCatalogTest, WhatIsBelowAlreadyIsNotDoneAgain) {
+  ASSERT_TRUE(catalog_->commit(making(2)));
+  ASSERT_TRUE(catalog_->check());  // below now, and still in the journal
+  ASSERT_TRUE(catalog_->commit({DropName{{1}, "2"}, DropInode{{2}}}));
+  ASSERT_TRUE(catalog_->check());
+  const auto crashed = crash();
+  EXPECT_EQ(count(*try_open(crashed).value()), 0U);
+  const auto reopened = try_open(crashed).value();
+  EXPECT_EQ(count(*reopened), 0U);
+  EXPECT_EQ(reopened->last_inode().value(), InodeNumber{2});
+}
+
+TEST_F(JournaledCatalogTest, ClosingLeavesNothingInTheJournal) {
+  InodeRecord inode = regular(2);
+  inode.wrapped_key = core::to_bytes(core::as_bytes("a key that is dropped"));
+  ASSERT_TRUE(catalog_->commit({PutInode{inode}}));
+  const auto text = [&] { return std::string(core::as_text(core::read_file(home_ / "journal", 16 << 20).value())); };
+  EXPECT_THAT(text(), HasSubstr("a key that is dropped"));
+  ASSERT_TRUE(catalog_->commit({DropInode{{2}}}));
+  catalog_.reset();
+  EXPECT_EQ(text().find("a key that is dropped"), std::string::npos);
+}
+
+TEST_F(JournaledCatalogTest, MoreThanAJournalFullFromManyThreads) {
+  constexpr std::uint64_t kThreads = 4;
+  constexpr std::uint64_t kEach = 10'000;
+  std::vector<std::thread> threads;
+  for (std::uint64_t thread = 0; thread < kThreads; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (std::uint64_t index = 0; index < kEach; ++index) {
+        const std::uint64_t number = 2 + index * kThreads + thread;
+        ASSERT_TRUE(catalog_->commit(making(number)));
+        ASSERT_TRUE(catalog_->lookup({1}, std::to_string(number)).value());
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(count(*catalog_), kThreads * kEach);
+  ASSERT_TRUE(catalog_->sync());
+  catalog_.reset();
+  EXPECT_EQ(count(*try_open(home_).value()), kThreads * kEach);
+}
+
+TEST_F(JournaledCatalogTest, WhatACommitReturnedForSurvivesAKill) {
+  catalog_.reset();
+  int ends[2];
+  ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    const auto catalog = try_open(home_);
+    if (!catalog) ::_exit(2);
+    for (std::uint64_t number = 2;; ++number) {
+      if (!(*catalog)->commit(making(number)) || ::write(ends[1], &number, sizeof number) < 0) ::_exit(2);
+    }
+  }
+  ::close(ends[1]);
+  const core::FileDescriptor told(ends[0]);
+  std::uint64_t last = 0;
+  while (last < 20'000 && ::read(told.get(), &last, sizeof last) == sizeof last) {
+  }
+  EXPECT_EQ(::kill(child, SIGKILL), 0);
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFSIGNALED(status));
+  while (::read(told.get(), &last, sizeof last) == sizeof last) {
+  }
+  ASSERT_GE(last, 20'000U);
+  EXPECT_GE(count(*try_open(home_).value()), last - 1);
+}
+
+}  // namespace
+}  // namespace ephfs::meta::testing
