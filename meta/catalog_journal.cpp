@@ -64,9 +64,10 @@ Result<> CatalogJournal::start() {
   EPHFS_TRY_VOID(replay());
   thread_ = std::thread([this] { run(); });
   Lock lock(mutex_);
-  EPHFS_TRY_VOID(drain(lock));
-  EPHFS_TRY_VOID(clear(lock));
-  EPHFS_TRY(last_below_, below_.last_inode());
+  const auto drained = drain(lock);
+  if (drained) return clear(lock);
+  // Files must be deletable on a full disk: what is in the journal stays there.
+  if (drained.error().code != Error::no_space) return drained;
   return {};
 }
 
@@ -132,6 +133,8 @@ Result<> CatalogJournal::make_room(Lock& lock, std::uint64_t bytes, std::uint64_
 }
 
 Result<> CatalogJournal::commit_below(Lock& lock, const Changes& changes) {
+  // Nearly all of it while others commit.
+  EPHFS_TRY_VOID(drain(lock));
   const Pause pause(*this, lock);
   EPHFS_TRY_VOID(drain(lock));
   lock.unlock();
@@ -168,6 +171,9 @@ Result<> CatalogJournal::scrub() {
   Lock lock(mutex_);
   // Nearly all of it while others commit.
   EPHFS_TRY_VOID(drain(lock));
+  lock.unlock();
+  EPHFS_TRY_VOID(below_.sync());
+  lock.lock();
   const Pause pause(*this, lock);
   if (!file_.is_ready()) {
     // A disk that was full may have room by now.
@@ -257,9 +263,15 @@ void CatalogJournal::run() {
 }
 
 void CatalogJournal::apply_batch(Lock& lock) {
-  if (!frozen_) {
+  if (!active_.empty() || !frozen_) {
     last_below_ = std::max(last_below_, active_.last_inode());
-    frozen_ = std::exchange(active_, CatalogOverlay());
+    auto active = std::exchange(active_, CatalogOverlay());
+    // On a full disk, what has been dropped since makes the room that the batch did not get.
+    if (frozen_) {
+      frozen_->absorb(std::move(active));
+    } else {
+      frozen_ = std::move(active);
+    }
     active_bytes_ = 0;
     ++generation_;
   }

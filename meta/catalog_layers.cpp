@@ -66,6 +66,7 @@ Result<std::optional<InodeRecord>> CatalogLayers::lookup(InodeNumber parent, con
     if (!*said) return std::optional<InodeRecord>();
     return inode(**said);
   }
+  if (is_new(parent)) return std::optional<InodeRecord>();
   EPHFS_TRY(auto found, below_.lookup(parent, name));
   if (!found) return found;
   if (const auto* said = overlaid_inode(found->number)) return *said;
@@ -76,7 +77,7 @@ Result<std::vector<NameRecord>> CatalogLayers::names(InodeNumber parent, const s
                                                      std::size_t limit) const {
   std::map<std::string, NameRecord> found;
   std::string at = after;
-  bool more = limit > 0;
+  bool more = limit > 0 && !is_new(parent);
   while (more && found.size() < limit) {
     EPHFS_TRY(auto page, below_.names(parent, at, limit));
     more = page.size() == limit;

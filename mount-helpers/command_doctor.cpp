@@ -12,7 +12,7 @@
 
 #include "core/config.hpp"
 #include "core/guarded_clock.hpp"
-#include "meta/sqlite_catalog.hpp"
+#include "meta/journaled_catalog.hpp"
 #include "mount-helpers/clock_report.hpp"
 #include "mount-helpers/commands.hpp"
 #include "mount-helpers/paths.hpp"
@@ -183,7 +183,7 @@ void examine_resting(Examination& examination, const std::filesystem::path& dire
   if (!std::filesystem::exists(directory / "catalog.db", ignored)) return;
   const auto broken = [&]() -> Result<std::vector<std::string>> {
     EPHFS_TRY(const auto lock, lock_volume(directory));
-    EPHFS_TRY(const auto catalog, meta::open_sqlite_catalog(directory / "catalog.db"));
+    EPHFS_TRY(const auto catalog, meta::open_volume_catalog(directory));
     return catalog->check();
   }();
   const bool whole = broken && broken->empty();

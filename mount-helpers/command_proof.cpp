@@ -10,8 +10,9 @@
 
 #include "core/clock.hpp"
 #include "core/key_wheel.hpp"
+#include "core/keyring.hpp"
+#include "meta/journaled_catalog.hpp"
 #include "meta/proof.hpp"
-#include "meta/sqlite_catalog.hpp"
 #include "mount-helpers/audit_report.hpp"
 #include "mount-helpers/commands.hpp"
 #include "mount-helpers/passphrase.hpp"
@@ -67,7 +68,7 @@ Result<std::string> proof_from_directory(const std::filesystem::path& directory,
   options.passphrase_file = passphrase_file;
   EPHFS_TRY(auto passphrase, read_passphrase(options, false));
   EPHFS_TRY(const auto keys, core::open_volume_keys(directory / "keys", passphrase ? &*passphrase : nullptr));
-  EPHFS_TRY(const auto catalog, meta::open_sqlite_catalog(directory / "catalog.db"));
+  EPHFS_TRY(const auto catalog, meta::open_volume_catalog(directory));
   EPHFS_TRY(const auto wheel, core::KeyWheel::open(directory / "wheel", keys));
   core::SystemClock base;
   EPHFS_TRY(const auto clock, open_clock(directory, base));

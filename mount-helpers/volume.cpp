@@ -14,7 +14,7 @@
 #include "core/key_wheel.hpp"
 #include "core/log.hpp"
 #include "fs/fuse_mount.hpp"
-#include "meta/sqlite_catalog.hpp"
+#include "meta/journaled_catalog.hpp"
 #include "mount-helpers/loop.hpp"
 #include "mount-helpers/passphrase.hpp"
 #include "mount-helpers/paths.hpp"
@@ -89,7 +89,7 @@ class RunningVolume {
     EPHFS_TRY(clock_, open_clock(request_.directory, system_clock_));
     EPHFS_TRY(keys_, open_or_create_keys(request_.directory, request_.options));
     EPHFS_TRY(auto wheel, open_or_create_wheel(request_.directory, keys_));
-    EPHFS_TRY(auto catalog, meta::open_sqlite_catalog(request_.directory / "catalog.db"));
+    EPHFS_TRY(auto catalog, meta::open_volume_catalog(request_.directory));
     auto& ttl = request_.options.engine.ttl;
     EPHFS_TRY_VOID(settle_permanence(*catalog, ttl.allow_permanent));
     if (ttl.initial == fs::kPermanentTtl && !ttl.allow_permanent) {

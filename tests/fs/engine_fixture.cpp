@@ -24,7 +24,9 @@ TestVolume::~TestVolume() {
 }
 
 void TestVolume::open() {
-  auto catalog = meta::open_sqlite_catalog(options.directory / "catalog");
+  auto below = meta::open_sqlite_catalog(options.directory / "catalog");
+  ASSERT_TRUE(below) << below.error();
+  auto catalog = meta::open_journaled_catalog(*std::move(below), options.directory / "journal");
   ASSERT_TRUE(catalog) << catalog.error();
   const auto broken = (*catalog)->check();
   ASSERT_TRUE(broken) << broken.error();

@@ -10,6 +10,7 @@
 
 #include "core/secret.hpp"
 #include "fs/engine.hpp"
+#include "meta/journaled_catalog.hpp"
 #include "meta/sqlite_catalog.hpp"
 #include "node/local_peer.hpp"
 #include "tests/support/fake_epoch_keys.hpp"

@@ -2,10 +2,12 @@
 // Random commits to a SqliteCatalog, bare and behind a journal, and to the model, good ones and ones to be
 // refused; both say the same of everything.
 #include <algorithm>
+#include <atomic>
 #include <functional>
 
 #include "meta/journaled_catalog.hpp"
 #include "meta/sqlite_catalog.hpp"
+#include "tests/fs/faulty_catalog.hpp"
 #include "tests/meta/model_catalog.hpp"
 #include "tests/meta/records.hpp"
 #include "tests/support/seeded.hpp"
@@ -22,10 +24,11 @@ constexpr std::size_t kAll = 10'000;
 
 class ChangeMaker {
  public:
-  explicit ChangeMaker(Random& random) : random_(random) {}
+  /// `all`: of every kind, else only those that a journal holds.
+  explicit ChangeMaker(Random& random, bool all = true) : random_(random), all_(all) {}
 
   Change next() {
-    switch (random_.below(21)) {
+    switch (all_ ? random_.below(21) : random_.below(13)) {
       case 0:
       case 1:
       case 2:
@@ -155,6 +158,7 @@ class ChangeMaker {
   }
 
   Random& random_;
+  bool all_;
   std::int64_t ask_at_ = 0;
 };
 
@@ -164,43 +168,13 @@ auto sorted_by_number(Records records) {
   return records;
 }
 
-void expect_same_lists(const Catalog& a, const Catalog& b, core::Instant now) {
-  for (const auto state : {StripeState::open, StripeState::sealed, StripeState::placed}) {
-    EXPECT_EQ(a.stripes_in_state(state, kAll).value(), b.stripes_in_state(state, kAll).value());
-  }
-  EXPECT_EQ(sorted_by_number(a.dead_stripes(now, kAll).value()), sorted_by_number(b.dead_stripes(now, kAll).value()));
-  EXPECT_EQ(a.sparse_stripes(100, now, kAll).value(), b.sparse_stripes(100, now, kAll).value());
-  EXPECT_EQ(a.owed(kAll).value(), b.owed(kAll).value());
-  EXPECT_EQ(a.removals(kAll).value(), b.removals(kAll).value());
-  // Those of one deadline come in any order.
-  EXPECT_THAT(a.expired(now, kAll).value(), ::testing::UnorderedElementsAreArray(b.expired(now, kAll).value()));
-  auto dead_of_a = a.expired_inodes(now, kAll).value();
-  auto dead_of_b = b.expired_inodes(now, kAll).value();
-  const auto number_of = [](const ExpiredInode& dead) { return dead.record.number; };
-  std::ranges::sort(dead_of_a, {}, number_of);
-  std::ranges::sort(dead_of_b, {}, number_of);
-  EXPECT_TRUE(dead_of_a == dead_of_b);
-  EXPECT_EQ(a.next_deadline().value(), b.next_deadline().value());
-  EXPECT_EQ(a.orphans(kAll).value(), b.orphans(kAll).value());
-  const auto from_start = ExpiringRecord::before({100});
-  EXPECT_EQ(a.expiring_list(from_start, now, 50).value(), b.expiring_list(from_start, now, 50).value());
-  const auto expiring_a = a.expiring({100}, now).value();
-  const auto expiring_b = b.expiring({100}, now).value();
-  EXPECT_EQ(std::pair(expiring_a.files, expiring_a.bytes), std::pair(expiring_b.files, expiring_b.bytes));
-  const auto totals_a = a.totals().value();
-  const auto totals_b = b.totals().value();
-  EXPECT_EQ(totals_a.inodes, totals_b.inodes);
-  EXPECT_EQ(totals_a.bytes, totals_b.bytes);
-  EXPECT_EQ(totals_a.stripes, totals_b.stripes);
-  EXPECT_EQ(a.last_inode().value(), b.last_inode().value());
-  EXPECT_EQ(a.last_stripe().value(), b.last_stripe().value());
-}
-
-void expect_same(const Catalog& a, const Catalog& b, core::Instant now) {
+/// What the journaled catalog answers from its overlays as well.
+void expect_same_at_once(const Catalog& a, const Catalog& b, core::Instant now) {
   for (std::uint64_t number = 1; number <= kInodes; ++number) {
     EXPECT_EQ(a.inode({number}).value(), b.inode({number}).value());
     const auto names = a.names({number}, "", kAll).value();
     EXPECT_EQ(names, b.names({number}, "", kAll).value());
+    EXPECT_EQ(a.names({number}, "a\xfe", 1).value(), b.names({number}, "a\xfe", 1).value());
     for (const auto& name : names) {
       EXPECT_EQ(a.lookup({number}, name.name).value(), b.lookup({number}, name.name).value());
     }
@@ -214,6 +188,46 @@ void expect_same(const Catalog& a, const Catalog& b, core::Instant now) {
   }
   for (std::int64_t number = 1; number <= kStripes; ++number) {
     EXPECT_EQ(a.stripe({number}).value(), b.stripe({number}).value());
+  }
+  EXPECT_EQ(sorted_by_number(a.dead_stripes(now, kAll).value()), sorted_by_number(b.dead_stripes(now, kAll).value()));
+  EXPECT_EQ(a.dead_stripes(now, 2).value().size(), b.dead_stripes(now, 2).value().size());
+  // Those of one deadline come in any order.
+  EXPECT_THAT(a.expired(now, kAll).value(), ::testing::UnorderedElementsAreArray(b.expired(now, kAll).value()));
+  auto dead_of_a = a.expired_inodes(now, kAll).value();
+  auto dead_of_b = b.expired_inodes(now, kAll).value();
+  const auto number_of = [](const ExpiredInode& dead) { return dead.record.number; };
+  std::ranges::sort(dead_of_a, {}, number_of);
+  std::ranges::sort(dead_of_b, {}, number_of);
+  EXPECT_TRUE(dead_of_a == dead_of_b);
+  EXPECT_EQ(a.next_deadline().value(), b.next_deadline().value());
+  const auto from_start = ExpiringRecord::before({100});
+  EXPECT_EQ(a.expiring_list(from_start, now, 50).value(), b.expiring_list(from_start, now, 50).value());
+  EXPECT_EQ(a.expiring_list(from_start, now, 3).value(), b.expiring_list(from_start, now, 3).value());
+  const auto totals_a = a.totals().value();
+  const auto totals_b = b.totals().value();
+  EXPECT_EQ(totals_a.inodes, totals_b.inodes);
+  EXPECT_EQ(totals_a.bytes, totals_b.bytes);
+  EXPECT_EQ(totals_a.stripes, totals_b.stripes);
+  EXPECT_EQ(a.last_inode().value(), b.last_inode().value());
+  EXPECT_EQ(a.last_stripe().value(), b.last_stripe().value());
+}
+
+void expect_same_lists(const Catalog& a, const Catalog& b, core::Instant now) {
+  for (const auto state : {StripeState::open, StripeState::sealed, StripeState::placed}) {
+    EXPECT_EQ(a.stripes_in_state(state, kAll).value(), b.stripes_in_state(state, kAll).value());
+  }
+  EXPECT_EQ(a.sparse_stripes(100, now, kAll).value(), b.sparse_stripes(100, now, kAll).value());
+  EXPECT_EQ(a.owed(kAll).value(), b.owed(kAll).value());
+  EXPECT_EQ(a.removals(kAll).value(), b.removals(kAll).value());
+  EXPECT_EQ(a.orphans(kAll).value(), b.orphans(kAll).value());
+  const auto expiring_a = a.expiring({100}, now).value();
+  const auto expiring_b = b.expiring({100}, now).value();
+  EXPECT_EQ(std::pair(expiring_a.files, expiring_a.bytes), std::pair(expiring_b.files, expiring_b.bytes));
+}
+
+void expect_same(const Catalog& a, const Catalog& b, core::Instant now) {
+  expect_same_at_once(a, b, now);
+  for (std::int64_t number = 1; number <= kStripes; ++number) {
     EXPECT_EQ(a.extents_in({number}).value(), b.extents_in({number}).value());
     EXPECT_EQ(a.placements({number}).value(), b.placements({number}).value());
   }
@@ -277,6 +291,49 @@ TEST(CatalogModel, RandomCommitsThroughAJournalLeaveWhatTheModelSays) {
   const ephfs::testing::TempDir dir;
   compare_with_model(
       [&] { return open_journaled_catalog(open_sqlite_catalog(dir / "catalog").value(), dir / "journal").value(); });
+}
+
+/// Now and then the catalog below cannot take what has gathered, so that two overlays are in front of it.
+TEST(CatalogModel, RandomCommitsThroughOverlaysLeaveWhatTheModelSays) {
+  Random random;
+  EPHFS_TRACE_SEED(random);
+  const ephfs::testing::TempDir dir;
+  std::atomic<bool> fails = false;  // asked by the journal's thread
+  const auto open = [&] {
+    auto below = std::make_unique<fs::testing::FaultyCatalog>(open_sqlite_catalog(dir / "catalog").value(),
+                                                              [&] { return fails.load(); });
+    return open_journaled_catalog(std::move(below), dir / "journal").value();
+  };
+  auto catalog = open();
+  ModelCatalog model;
+  ChangeMaker maker(random, false);
+  std::size_t done = 0;
+  for (int step = 1; step <= 3000 && !::testing::Test::HasFailure(); ++step) {
+    SCOPED_TRACE(step);
+    Changes changes;
+    for (std::uint64_t count = random.between(1, 6); count > 0; --count) changes.push_back(maker.next());
+    const auto by_model = model.commit(changes);
+    const auto by_catalog = catalog->commit(changes);
+    ASSERT_EQ(by_model.has_value(), by_catalog.has_value());
+    if (by_model) ++done;
+    const core::Instant now{static_cast<std::int64_t>(random.below(1000))};
+    if (step % 30 == 0) expect_same_at_once(*catalog, model, now);
+    if (step % 60 == 0) {
+      fails = true;
+      (void)catalog->check();  // tries to give on what has gathered
+    } else if (step % 60 == 45) {
+      fails = false;
+      expect_same(*catalog, model, now);
+    }
+    if (step % 500 == 0) {
+      // What it could not give on stays in the journal.
+      catalog.reset();
+      fails = false;
+      catalog = open();
+      expect_same(*catalog, model, now);
+    }
+  }
+  EXPECT_GT(done, 500U);
 }
 
 }  // namespace

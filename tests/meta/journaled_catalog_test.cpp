@@ -13,7 +13,9 @@
 #include "meta/change_codec.hpp"
 #include "meta/journal_file.hpp"
 #include "meta/sqlite_catalog.hpp"
+#include "tests/meta/marked_keys.hpp"
 #include "tests/meta/records.hpp"
+#include "tests/meta/small_disk.hpp"
 #include "tests/support/seeded.hpp"
 #include "tests/support/temp_dir.hpp"
 
@@ -249,6 +251,78 @@ TEST_F(JournaledCatalogTest, WhatACommitReturnedForSurvivesAKill) {
   }
   ASSERT_GE(last, 20'000U);
   EXPECT_GE(count(*try_open(home_).value()), last - 1);
+}
+
+TEST_F(JournaledCatalogTest, AFullDiskRefusesACommitAndDeletingGoesOn) {
+  const SmallDisk disk(dir_ / "disk");
+  if (!disk.is_mounted()) GTEST_SKIP() << "needs to mount a tmpfs";
+  auto catalog = open_volume_catalog(dir_ / "disk").value();
+  ASSERT_TRUE(catalog->commit({PutInode{directory(1)}}));
+  const auto making_large = [](std::uint64_t number) {
+    Changes changes = making(number);
+    changes.emplace_back(PutXattr{{number}, "user.a", core::Bytes(10000)});
+    return changes;
+  };
+  std::uint64_t number = 2;
+  Result<> done;
+  for (; number < 10000; ++number) {
+    done = catalog->commit(making_large(number));
+    if (!done) break;
+  }
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.error().code, Error::no_space) << done.error();
+  EXPECT_EQ(catalog->inode({number}).value(), std::nullopt);
+  EXPECT_EQ(catalog->totals().value().inodes, number - 1);
+  EXPECT_TRUE(catalog->lookup({1}, std::to_string(number - 1)).value());
+  const std::uint64_t half = number / 2;
+  disk.fill();
+  for (std::uint64_t dead = 2; dead < number; ++dead) {
+    if (dead == 2 || dead == half) {
+      catalog.reset();
+      disk.fill();
+      catalog = open_volume_catalog(dir_ / "disk").value();
+      EXPECT_EQ(catalog->totals().value().inodes, number + 1 - dead);
+    }
+    const auto dropped = catalog->commit({DropName{{1}, std::to_string(dead)}, DropInode{{dead}}});
+    ASSERT_TRUE(dropped) << dead << " of " << number << ": " << dropped.error();
+  }
+  EXPECT_TRUE(catalog->commit(making_large(number)));
+  EXPECT_THAT(catalog->check().value(), IsEmpty());
+  EXPECT_EQ(catalog->totals().value().inodes, 2U);
+}
+
+TEST_F(JournaledCatalogTest, AVolumeWithoutAJournalOpensOnAFullDiskAndGetsOneLater) {
+  const SmallDisk disk(dir_ / "disk");
+  if (!disk.is_mounted()) GTEST_SKIP() << "needs to mount a tmpfs";
+  const auto journal = dir_ / "disk" / "catalog.journal";
+  {
+    const auto old = open_sqlite_catalog(dir_ / "disk" / "catalog.db").value();
+    ASSERT_TRUE(old->commit({PutInode{directory(1)}}));
+    ASSERT_TRUE(old->commit(making(2)));
+  }
+  disk.fill();
+  const auto catalog = open_volume_catalog(dir_ / "disk").value();
+  EXPECT_EQ(std::filesystem::file_size(journal), 0U);
+  const auto dropped = catalog->commit({DropName{{1}, "2"}, DropInode{{2}}});
+  EXPECT_TRUE(dropped) << dropped.error();
+  std::filesystem::remove(dir_ / "disk" / "filler");
+  ASSERT_TRUE(catalog->scrub());
+  EXPECT_EQ(std::filesystem::file_size(journal), kJournalBytes);
+  ASSERT_TRUE(catalog->commit(making(3)));
+  EXPECT_EQ(catalog->totals().value().inodes, 2U);
+  EXPECT_THAT(catalog->check().value(), IsEmpty());
+}
+
+TEST_F(JournaledCatalogTest, WhatAKillLeftInTheJournalIsScrubbedByTheNextRun) {
+  MarkedKeys keys;
+  for (int step = 0; step < 300; ++step) ASSERT_TRUE(catalog_->commit(keys.next_changes()));
+  const auto crashed = crash();
+  EXPECT_FALSE(keys.find_in(crashed).dead.empty()) << "else this shows nothing";
+  const auto catalog = try_open(crashed).value();
+  ASSERT_TRUE(catalog->scrub());
+  const auto found = keys.find_in(crashed);
+  EXPECT_THAT(found.dead, IsEmpty());
+  EXPECT_EQ(found.living.size(), keys.living());
 }
 
 }  // namespace

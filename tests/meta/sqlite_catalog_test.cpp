@@ -6,7 +6,6 @@
 #include <future>
 #include <thread>
 
-#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,6 +13,7 @@
 #include "tests/meta/marked_keys.hpp"
 #include "tests/meta/raw_database.hpp"
 #include "tests/meta/records.hpp"
+#include "tests/meta/small_disk.hpp"
 #include "tests/support/seeded.hpp"
 #include "tests/support/temp_dir.hpp"
 
@@ -274,32 +274,6 @@ TEST_F(SqliteCatalogTest, WhatACommitReturnedForSurvivesAKill) {
     last = catalog->last_inode().value().value;
   }
 }
-
-/// A small file system in memory; needs root.
-class SmallDisk {
- public:
-  explicit SmallDisk(const std::filesystem::path& where) : where_(where) {
-    std::filesystem::create_directory(where);
-    mounted_ = ::mount("tmpfs", where.c_str(), "tmpfs", 0, "size=24m") == 0;
-  }
-  ~SmallDisk() {
-    if (mounted_) ::umount2(where_.c_str(), MNT_DETACH);
-  }
-  SmallDisk(const SmallDisk&) = delete;
-  SmallDisk& operator=(const SmallDisk&) = delete;
-  [[nodiscard]] bool is_mounted() const { return mounted_; }
-  /// Leaves no byte free.
-  void fill() const {
-    const auto file = core::open_file(where_ / "filler", O_WRONLY | O_CREAT | O_APPEND).value();
-    const core::Bytes page(4096);
-    while (::write(file.get(), page.data(), page.size()) > 0) {
-    }
-  }
-
- private:
-  std::filesystem::path where_;
-  bool mounted_ = false;
-};
 
 TEST_F(SqliteCatalogTest, AFullDiskRefusesACommitAndTheCatalogGoesOn) {
   const SmallDisk disk(dir_ / "disk");

@@ -117,7 +117,8 @@ class Dead(EphfsTest):
         scenes = []
         for volume in volumes:
             self.make_files(volume, moment)
-            known = wait_for("all files in the catalog", lambda: (lambda seen: len(seen["files"]) == len(self.NAMES) and seen)
+            known = wait_for("all files in the catalog", lambda: (lambda seen: len(seen["files"]) == len(self.NAMES) and
+                              all(one["extent_keys"] for one in seen["files"].values()) and seen)
                              (self.secrets_of(volume, *self.NAMES)))
             open_files = [os.open(volume.path(name), os.O_RDONLY) for name in ("dies", "lives")]
             for handle in open_files:
@@ -126,8 +127,9 @@ class Dead(EphfsTest):
             pids = [volume.daemon()] + [node.process.pid for node in pool.nodes]
             scenes.append((volume, known, open_files, places, pids))
 
-        # The search finds what is there.
+        # The search finds what is there, and looks into the catalog's journal as well.
         for volume, known, _, places, pids in scenes:
+            self.assertIn(os.path.join(places[0], "catalog.journal"), [path for path, _ in files_below(places[0])])
             for name in self.NAMES:
                 keys, stored, content = self.needles(volume, known, name)
                 self.assertTrue(found(stored, files_below(places[0])), f"{name}: its wrapped key is in the volume")
