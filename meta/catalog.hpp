@@ -211,6 +211,14 @@ struct ExpiredInode {
   friend bool operator==(const ExpiredInode&, const ExpiredInode&) = default;
 };
 
+/// What goes with an inode or keeps it from being dropped.
+struct InodeTies {
+  bool is_there = false;
+  bool has_names = false;                                  // in it
+  std::vector<std::pair<InodeNumber, std::string>> names;  // that lead to it
+  std::vector<ExtentRecord> extents;
+};
+
 class Catalog {
  public:
   virtual ~Catalog() = default;
@@ -242,6 +250,8 @@ class Catalog {
       InodeNumber number) const = 0;
   /// All names that lead to the inode.
   [[nodiscard]] virtual Result<std::vector<std::pair<InodeNumber, std::string>>> names_of(InodeNumber number) const = 0;
+  /// All that is tied to the inode, of one moment; empty when it is not there.
+  [[nodiscard]] virtual Result<InodeTies> ties(InodeNumber number) const = 0;
   [[nodiscard]] virtual Result<std::optional<core::Bytes>> xattr(InodeNumber number, const std::string& name) const = 0;
   [[nodiscard]] virtual Result<std::vector<std::string>> xattr_names(InodeNumber number) const = 0;
 

@@ -30,11 +30,22 @@ bool drops(const Change& change) {
 
 }  // namespace
 
+/// Waits until nobody appends or pauses. Goes before the commits that wait as well.
+class CatalogJournal::Claim {
+ public:
+  Claim(CatalogJournal& journal, Lock& lock, bool also_paused) {
+    ++journal.claims_;
+    journal.changed_.wait(lock, [&] { return !journal.appending_ && (also_paused || !journal.paused_); });
+    --journal.claims_;
+    journal.changed_.notify_all();
+  }
+};
+
 /// Keeps commits waiting. Waits for an earlier one to end.
 class CatalogJournal::Pause {
  public:
   Pause(CatalogJournal& journal, Lock& lock) : journal_(journal) {
-    journal_.changed_.wait(lock, [this] { return !journal_.paused_; });
+    const Claim claim(journal, lock, false);
     journal_.paused_ = true;
   }
   /// The mutex is held.
@@ -71,21 +82,33 @@ Result<> CatalogJournal::start() {
   return {};
 }
 
+core::Failure CatalogJournal::damaged(const std::string& how) const {
+  return fail(Error::damaged, "journal " + file_.path().string() + ": " + how);
+}
+
 Result<> CatalogJournal::replay() {
   EPHFS_TRY(const auto applied, below_.value(kAppliedSetting));
   if (applied && applied->size() != sizeof applied_) return fail(Error::damaged, "catalog: the journal's setting");
   if (applied) applied_ = core::load_le<std::uint64_t>(*applied);
   generation_ = applied_ + 1;
   EPHFS_TRY(last_below_, below_.last_inode());
+  std::uint64_t last = applied_;
   for (const JournalRecord& record : file_.take_records()) {
     if (record.generation <= applied_) continue;
-    EPHFS_TRY(const auto changes, decode_changes(record.payload));
-    auto overlay = layers().overlay_of(changes);
+    if (record.generation > last + 1) {
+      // What went below beside the journal before it was lost with the power, and nobody was promised either.
+      if (!record.promised) break;
+      return damaged("it goes on from a later catalog");
+    }
+    last = record.generation;
+    const auto changes = decode_changes(record.payload);
+    if (!changes) return damaged(changes.error().detail);
+    auto overlay = layers().overlay_of(*changes);
     if (!overlay) {
       // Written before a loss of power, and what it builds upon was lost with it: nobody was promised either.
       if (!record.promised && overlay.error().code == Error::invalid_argument) break;
       if (overlay.error().code != Error::invalid_argument) return overlay.error();
-      return fail(Error::damaged, "catalog journal: " + overlay.error().detail);
+      return damaged(overlay.error().detail);
     }
     active_.absorb(*std::move(overlay));
     // All of it goes below as one batch, so that a kill meanwhile leaves all of it to be done.
@@ -108,11 +131,18 @@ Result<> CatalogJournal::commit(const Changes& changes) {
   // On a full disk that has no room for a journal, too: the catalog below has a reserve for what drops something.
   if (payload.empty() || bytes > kRecordBytesMax || !file_.is_ready()) return commit_below(lock, changes);
   EPHFS_TRY_VOID(make_room(lock, bytes, std::ranges::any_of(changes, drops) ? kJournalBytes : kUsualBytes));
-  EPHFS_TRY(auto overlay, layers().overlay_of(changes));
-  EPHFS_TRY_VOID(file_.append(generation_, payload));
+  appending_ = true;
+  const std::uint64_t generation = generation_;
+  const std::uint64_t synced = synced_end_;
+  lock.unlock();
+  auto overlay = append(generation, synced, payload, changes);
+  lock.lock();
+  appending_ = false;
+  changed_.notify_all();
+  if (!overlay) return overlay.error();
   appended_ = file_.used();
   const bool is_first = active_.empty();
-  active_.absorb(std::move(overlay));
+  active_.absorb(*std::move(overlay));
   active_bytes_ += bytes;
   if (is_first && !frozen_) {
     due_ = std::chrono::steady_clock::now() + kAgeMax;
@@ -122,9 +152,18 @@ Result<> CatalogJournal::commit(const Changes& changes) {
   return {};
 }
 
+/// Nobody else appends meanwhile, and nothing is frozen: the layers change only by the frozen batch coming to be below.
+Result<CatalogOverlay> CatalogJournal::append(std::uint64_t generation, std::uint64_t synced, core::ByteView payload,
+                                              const Changes& changes) {
+  EPHFS_TRY(auto overlay, with_layers([&](const CatalogLayers& layers) { return layers.overlay_of(changes); }));
+  EPHFS_TRY_VOID(file_.append(generation, synced, payload));
+  return overlay;
+}
+
+/// When it returns, it is the caller's turn to append.
 Result<> CatalogJournal::make_room(Lock& lock, std::uint64_t bytes, std::uint64_t bound) {
   for (;;) {
-    changed_.wait(lock, [this] { return !paused_; });
+    changed_.wait(lock, [this] { return is_idle() && claims_ == 0; });
     if (file_.used() + bytes <= bound) return {};
     const Pause pause(*this, lock);
     EPHFS_TRY_VOID(drain(lock));
@@ -137,14 +176,29 @@ Result<> CatalogJournal::commit_below(Lock& lock, const Changes& changes) {
   EPHFS_TRY_VOID(drain(lock));
   const Pause pause(*this, lock);
   EPHFS_TRY_VOID(drain(lock));
+  // A number of its own, so that nothing in the journal can be taken for complete without it.
+  const std::uint64_t generation = generation_;
   lock.unlock();
-  auto done = below_.commit(changes);
+  auto done = commit_numbered(changes, generation);
   const auto last = below_.last_inode();
   lock.lock();
   below_unsynced_ = true;
+  if (done) {
+    applied_ = generation;
+    ++generation_;
+  }
   if (last) last_below_ = std::max(last_below_, *last);
   if (done && !last) return last.error();
   return done;
+}
+
+/// The catalog below gets the changes and the generation that they are, all or nothing.
+Result<> CatalogJournal::commit_numbered(const Changes& changes, std::uint64_t generation) {
+  core::Bytes number(sizeof generation);
+  core::store_le(core::MutableByteView(number), generation);
+  Changes numbered = changes;
+  numbered.emplace_back(PutValue{kAppliedSetting, std::move(number)});
+  return below_.commit(numbered);
 }
 
 Result<> CatalogJournal::drain() {
@@ -221,10 +275,7 @@ Result<> CatalogJournal::sync() {
     below_unsynced_ = below_unsynced_ || below_unsynced;
     return done;
   }
-  if (!is_synced && clearings_ == clearings_now) {
-    synced_end_ = end_now;
-    file_.note_synced(end_now);
-  }
+  if (!is_synced && clearings_ == clearings_now) synced_end_ = end_now;
   return {};
 }
 
@@ -263,6 +314,7 @@ void CatalogJournal::run() {
 }
 
 void CatalogJournal::apply_batch(Lock& lock) {
+  const Claim claim(*this, lock, true);
   if (!active_.empty() || !frozen_) {
     last_below_ = std::max(last_below_, active_.last_inode());
     auto active = std::exchange(active_, CatalogOverlay());
@@ -277,11 +329,7 @@ void CatalogJournal::apply_batch(Lock& lock) {
   }
   const std::uint64_t batch = generation_ - 1;
   lock.unlock();
-  Changes changes = frozen_->to_changes();
-  core::Bytes number(sizeof batch);
-  core::store_le(core::MutableByteView(number), batch);
-  changes.emplace_back(PutValue{kAppliedSetting, std::move(number)});
-  auto done = below_.commit(changes);
+  auto done = commit_numbered(frozen_->to_changes(), batch);
   lock.lock();
   due_ = std::chrono::steady_clock::now() + kAgeMax;
   if (!done) {

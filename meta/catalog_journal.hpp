@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The writing half of the journaled catalog: the journal, the overlays of what is in it and not below, and
-// the thread that gives them to the catalog below. Thread-safe. One mutex guards all, shared by readers; it is not held
-// while the catalog below commits a batch or syncs. Private to meta/.
+// the thread that gives them to the catalog below. Thread-safe. One mutex guards all, shared by readers. It is held
+// alone for moments only: not while a commit is checked and appended, nor while the catalog below commits a batch or
+// syncs. Private to meta/.
 #pragma once
 
 #include <chrono>
@@ -48,14 +49,20 @@ class CatalogJournal {
   using Lock = std::unique_lock<std::shared_mutex>;
   using SteadyTime = std::chrono::steady_clock::time_point;
   class Pause;
+  class Claim;
 
   [[nodiscard]] CatalogLayers layers() const;
   [[nodiscard]] Result<> replay();
+  [[nodiscard]] core::Failure damaged(const std::string& how) const;
+  [[nodiscard]] Result<CatalogOverlay> append(std::uint64_t generation, std::uint64_t synced, core::ByteView payload,
+                                              const Changes& changes);
   [[nodiscard]] Result<> commit_below(Lock& lock, const Changes& changes);
+  [[nodiscard]] Result<> commit_numbered(const Changes& changes, std::uint64_t generation);
   [[nodiscard]] Result<> make_room(Lock& lock, std::uint64_t bytes, std::uint64_t bound);
   [[nodiscard]] Result<> drain(Lock& lock);
   [[nodiscard]] Result<> clear(Lock& lock);
   [[nodiscard]] bool is_drained() const { return active_.empty() && !frozen_; }
+  [[nodiscard]] bool is_idle() const { return !paused_ && !appending_; }
   void demand(std::uint64_t generation);
   void apply_batch(Lock& lock);
   void run();
@@ -65,7 +72,7 @@ class CatalogJournal {
   std::condition_variable_any wake_;     // of the thread
   std::condition_variable_any changed_;  // of everybody else
   JournalFile file_;
-  CatalogOverlay active_;                 // generation_'s
+  CatalogOverlay active_;                 // generation_'s; whoever is appending adds to it
   std::optional<CatalogOverlay> frozen_;  // generation_ - 1, being given to the catalog below
   InodeNumber last_below_;                // no inode above it is below, or in frozen_
   std::uint64_t active_bytes_ = 0;
@@ -76,6 +83,8 @@ class CatalogJournal {
   std::uint64_t failures_ = 0;   // of the catalog below to take a batch
   core::Failure failure_;        // the last of them
   bool paused_ = false;          // commits wait
+  bool appending_ = false;       // a commit is being checked and appended
+  unsigned claims_ = 0;          // others than commits that wait for their turn, and go first
   bool below_unsynced_ = false;  // a commit went below beside the journal
   bool stopping_ = false;
   std::mutex sync_mutex_;  // before mutex_: who syncs does it for all that wait

@@ -57,8 +57,14 @@ Result<std::optional<InodeRecord>> CatalogLayers::inode(InodeNumber number) cons
 Result<bool> CatalogLayers::has_inode(InodeNumber number) const {
   if (const auto* said = overlaid_inode(number)) return said->has_value();
   if (is_new(number)) return false;
+  if (const auto* ties = ties_below(number)) return ties->is_there;
   EPHFS_TRY(const auto found, below_.inode(number));
   return found.has_value();
+}
+
+const InodeTies* CatalogLayers::ties_below(InodeNumber number) const {
+  const auto found = ties_below_.find(number);
+  return found == ties_below_.end() ? nullptr : &found->second;
 }
 
 Result<std::optional<InodeRecord>> CatalogLayers::lookup(InodeNumber parent, const std::string& name) const {
@@ -116,7 +122,12 @@ Result<std::vector<NameRecord>> CatalogLayers::names(InodeNumber parent, const s
 Result<std::vector<Place>> CatalogLayers::names_of(InodeNumber number) const {
   std::set<Place> places;
   if (!is_new(number)) {
-    EPHFS_TRY(auto below, below_.names_of(number));
+    std::vector<Place> below;
+    if (const auto* ties = ties_below(number)) {
+      below = ties->names;
+    } else {
+      EPHFS_TRY(below, below_.names_of(number));
+    }
     for (Place& place : below) {
       if (overlaid_name(place) == nullptr) places.insert(std::move(place));
     }
@@ -172,7 +183,12 @@ Result<std::vector<ExtentRecord>> CatalogLayers::extents(InodeNumber number) con
     hidden = overlay->hides(number);
   }
   if (!hidden && !is_new(number)) {
-    EPHFS_TRY(auto below, below_.extents(number));
+    std::vector<ExtentRecord> below;
+    if (const auto* ties = ties_below(number)) {
+      below = ties->extents;
+    } else {
+      EPHFS_TRY(below, below_.extents(number));
+    }
     if (found.empty()) return below;
     for (const ExtentRecord& extent : below) found.emplace(extent.offset, extent);
   }
@@ -357,6 +373,9 @@ Result<CatalogOverlay> CatalogLayers::overlay_of(const Changes& changes) const {
   Counting counting(with, newest);
   for (const Change& change : changes) {
     EPHFS_TRY_VOID(check_change(change));
+    if (const auto* drop = std::get_if<DropInode>(&change); drop != nullptr && !is_new(drop->inode)) {
+      EPHFS_TRY(with.ties_below_[drop->inode], below_.ties(drop->inode));
+    }
     EPHFS_TRY_VOID(counting.apply(change));
   }
   EPHFS_TRY_VOID(with.check_references());
@@ -390,22 +409,39 @@ Result<> CatalogLayers::check_references() const {
 Result<> CatalogLayers::check_nothing_leads_to(InodeNumber dropped) const {
   EPHFS_TRY(const auto places, names_of(dropped));
   if (!places.empty()) return leads_nowhere("a name leads to dropped " + words(dropped));
+  EPHFS_TRY(const bool is_parent, has_names(dropped));
+  if (is_parent) return leads_nowhere("a name in dropped " + words(dropped));
+  return {};
+}
+
+Result<bool> CatalogLayers::has_names(InodeNumber directory) const {
   for (const auto* overlay : overlays()) {
-    for (auto name = overlay->names().lower_bound({dropped, {}});
-         name != overlay->names().end() && name->first.first == dropped; ++name) {
-      if (overlaid_name(name->first)->has_value()) return leads_nowhere("a name in dropped " + words(dropped));
+    for (auto name = overlay->names().lower_bound({directory, {}});
+         name != overlay->names().end() && name->first.first == directory; ++name) {
+      if (overlaid_name(name->first)->has_value()) return true;
     }
   }
+  const auto* ties = ties_below(directory);
   std::string after;
-  for (bool more = !is_new(dropped); more;) {
-    EPHFS_TRY(const auto page, below_.names(dropped, after, kPage));
+  for (bool more = !is_new(directory) && (ties == nullptr || ties->has_names); more;) {
+    EPHFS_TRY(const auto page, below_.names(directory, after, kPage));
     more = page.size() == kPage;
     for (const NameRecord& name : page) {
-      if (overlaid_name({dropped, name.name}) == nullptr) return leads_nowhere("a name in dropped " + words(dropped));
+      if (overlaid_name({directory, name.name}) == nullptr) return true;
     }
     if (more) after = page.back().name;
   }
-  return {};
+  return false;
+}
+
+Result<InodeTies> CatalogLayers::ties(InodeNumber number) const {
+  InodeTies ties;
+  EPHFS_TRY(ties.is_there, has_inode(number));
+  if (!ties.is_there) return ties;
+  EPHFS_TRY(ties.has_names, has_names(number));
+  EPHFS_TRY(ties.names, names_of(number));
+  EPHFS_TRY(ties.extents, extents(number));
+  return ties;
 }
 
 Result<> CatalogLayers::require_inode(InodeNumber number) const {

@@ -29,6 +29,7 @@ class CatalogLayers {
   [[nodiscard]] Result<std::vector<NameRecord>> names(InodeNumber parent, const std::string& after,
                                                       std::size_t limit) const;
   [[nodiscard]] Result<std::vector<Place>> names_of(InodeNumber number) const;
+  [[nodiscard]] Result<InodeTies> ties(InodeNumber number) const;
   [[nodiscard]] Result<std::optional<core::Bytes>> xattr(InodeNumber number, const std::string& name) const;
   [[nodiscard]] Result<std::vector<std::string>> xattr_names(InodeNumber number) const;
   [[nodiscard]] Result<std::vector<ExtentRecord>> extents(InodeNumber number) const;
@@ -49,6 +50,9 @@ class CatalogLayers {
   class Counting;
   [[nodiscard]] std::span<const CatalogOverlay* const> overlays() const { return {overlays_.data(), count_}; }
   [[nodiscard]] bool is_new(InodeNumber number) const { return number > last_below_; }
+  /// What the catalog below says of an inode that is not new; null where it has to be asked by parts.
+  [[nodiscard]] const InodeTies* ties_below(InodeNumber number) const;
+  [[nodiscard]] Result<bool> has_names(InodeNumber directory) const;
   [[nodiscard]] Result<bool> has_inode(InodeNumber number) const;
   /// That everything the newest overlay put leads somewhere, and nothing leads to what it dropped.
   [[nodiscard]] Result<> check_references() const;
@@ -59,6 +63,7 @@ class CatalogLayers {
   InodeNumber last_below_;
   std::array<const CatalogOverlay*, 3> overlays_;
   std::size_t count_;
+  std::map<InodeNumber, InodeTies> ties_below_;  // of what is being dropped, read at once
 };
 
 }  // namespace ephfs::meta

@@ -146,12 +146,13 @@ Result<> JournalFile::read_all() {
 
 Result<> JournalFile::read_records(core::ByteView content, bool same_boot) {
   std::vector<std::uint64_t> starts;
+  std::uint64_t synced = 0;
   while (used_ < content.size()) {
     const auto record = parse(content, used_, epoch_);
     if (!record) break;
     records_.push_back({record->generation, core::to_bytes(record->payload), same_boot});
     starts.push_back(used_);
-    synced_ = std::max(synced_, record->synced);
+    synced = std::max(synced, record->synced);
     used_ += record_bytes(record->payload.size());
   }
   // A kill tears the last record only; a loss of power, any that was not synced. A record behind the tear
@@ -161,18 +162,18 @@ Result<> JournalFile::read_records(core::ByteView content, bool same_boot) {
     if (later && (same_boot || later->synced > used_)) return damaged(used_);
   }
   for (std::size_t index = 0; index < starts.size(); ++index) {
-    if (starts[index] < synced_) records_[index].promised = true;
+    if (starts[index] < synced) records_[index].promised = true;
   }
   return {};
 }
 
-Result<> JournalFile::append(std::uint64_t generation, core::ByteView payload) {
+Result<> JournalFile::append(std::uint64_t generation, std::uint64_t synced, core::ByteView payload) {
   const std::uint64_t size = record_bytes(payload.size());
   EPHFS_CHECK(ready_ && !payload.empty() && used_ + size <= kJournalBytes, "there is room in the journal");
   buffer_.assign(size, std::byte{0});
   const core::MutableByteView record(buffer_);
   core::store_le(record.subspan(8), static_cast<std::uint32_t>(payload.size()));
-  core::store_le(record.subspan(12), static_cast<std::uint32_t>(synced_));
+  core::store_le(record.subspan(12), static_cast<std::uint32_t>(synced));
   core::store_le(record.subspan(16), generation);
   std::ranges::copy(payload, record.subspan(kPrefixBytes).begin());
   core::store_le(record, sum_of(epoch_, record.subspan(8)));
@@ -205,7 +206,6 @@ Result<> JournalFile::write_head(std::uint64_t epoch) {
   EPHFS_TRY_VOID(core::write_all(file_, 0, head));
   epoch_ = epoch;
   used_ = kHeadBytes;
-  synced_ = 0;
   return {};
 }
 

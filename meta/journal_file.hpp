@@ -33,6 +33,7 @@ class JournalFile {
   /// What was in it when it was opened, once.
   [[nodiscard]] std::vector<JournalRecord> take_records() { return std::move(records_); }
 
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
   /// The file's bytes that a payload of this size takes.
   [[nodiscard]] static std::uint64_t record_bytes(std::size_t payload_bytes);
   [[nodiscard]] std::uint64_t used() const { return used_; }
@@ -42,11 +43,10 @@ class JournalFile {
   [[nodiscard]] bool is_ready() const { return ready_; }
   /// Sets its space aside where a full disk prevented that before.
   [[nodiscard]] Result<> prepare();
-  /// It must be ready, and there must be room. On a failure nothing was appended.
-  [[nodiscard]] Result<> append(std::uint64_t generation, core::ByteView payload);
+  /// It must be ready, and there must be room. Everything before `synced` has been synced: what is lost of it from now
+  /// on is damage. On a failure nothing was appended.
+  [[nodiscard]] Result<> append(std::uint64_t generation, std::uint64_t synced, core::ByteView payload);
   [[nodiscard]] Result<> sync() const { return core::sync_data(file_); }
-  /// Everything before `end` has been synced: what is lost of it from now on is damage.
-  void note_synced(std::uint64_t end) { synced_ = std::max(synced_, end); }
   /// Overwrites all that was ever written behind the head with zeros, on the disk as well, and starts over.
   [[nodiscard]] Result<> clear();
 
@@ -64,7 +64,6 @@ class JournalFile {
   std::uint64_t epoch_ = 0;  // a new one at each clearing: a record of an earlier one is none
   std::uint64_t used_ = kHeadBytes;
   std::uint64_t written_ = kHeadBytes;  // behind this are zeros
-  std::uint64_t synced_ = 0;
   std::vector<JournalRecord> records_;
   core::Bytes buffer_;
 };

@@ -57,6 +57,9 @@ class JournaledCatalog final : public Catalog {
   Result<std::vector<Place>> names_of(InodeNumber number) const override {
     return journal_->with_layers([&](const CatalogLayers& layers) { return layers.names_of(number); });
   }
+  Result<InodeTies> ties(InodeNumber number) const override {
+    return journal_->with_layers([&](const CatalogLayers& layers) { return layers.ties(number); });
+  }
   Result<std::optional<core::Bytes>> xattr(InodeNumber number, const std::string& name) const override {
     return journal_->with_layers([&](const CatalogLayers& layers) { return layers.xattr(number, name); });
   }

@@ -45,6 +45,8 @@ constexpr Sql kParent{"names", "SELECT parent, name FROM names INDEXED BY names_
 constexpr Sql kNamesOf{"names",
                        "SELECT parent, name FROM names INDEXED BY names_by_inode WHERE inode = ?1 "
                        "ORDER BY parent, name"};
+constexpr Sql kIsThere{"inodes",
+                       "SELECT 1, EXISTS (SELECT 1 FROM names WHERE parent = ?1) FROM inodes WHERE number = ?1"};
 constexpr Sql kXattr{"xattrs", "SELECT value FROM xattrs WHERE inode = ?1 AND name = ?2"};
 constexpr Sql kXattrNames{"xattrs", "SELECT name FROM xattrs WHERE inode = ?1 ORDER BY name"};
 constexpr Sql kExtents{"extents", "SELECT " EPHFS_EXTENT_COLUMNS " FROM extents WHERE inode = ?1 ORDER BY offset"};
@@ -123,6 +125,12 @@ core::Bytes read_bytes(SqliteQuery& row) {
 }
 std::string read_text(SqliteQuery& row) {
   return row.text(0);
+}
+InodeTies read_ties(SqliteQuery& row) {
+  InodeTies ties;
+  ties.is_there = true;
+  ties.has_names = row.natural(1) != 0;
+  return ties;
 }
 InodeNumber read_number(SqliteQuery& row) {
   return {row.natural(0)};
@@ -271,6 +279,21 @@ class SqliteCatalog final : public Catalog {
   }
   Result<std::vector<std::pair<InodeNumber, std::string>>> names_of(InodeNumber number) const override {
     return all(kNamesOf, read_place, number);
+  }
+  Result<InodeTies> ties(InodeNumber number) const override {
+    static core::Probe probe("stage", "catalog ties");
+    const core::ProbeScope scope(probe);
+    EPHFS_TRY(const auto reader, readers_.borrow());
+    SqliteTransaction snapshot(*reader);
+    EPHFS_TRY_VOID(snapshot.begin_reading());
+    SqliteQuery is_there(*reader, kIsThere);
+    EPHFS_TRY(auto ties, read_one(is_there.bind(number), read_ties));
+    if (!ties) return InodeTies{};
+    SqliteQuery names(*reader, kNamesOf);
+    SqliteQuery extents(*reader, kExtents);
+    EPHFS_TRY(ties->names, read_all(names.bind(number), read_place));
+    EPHFS_TRY(ties->extents, read_all(extents.bind(number), read_extent));
+    return *std::move(ties);
   }
   Result<std::optional<core::Bytes>> xattr(InodeNumber number, const std::string& name) const override {
     return one(kXattr, read_bytes, number, name);

@@ -57,6 +57,7 @@ class FaultyCatalog final : public meta::Catalog {
   meta::Result<std::vector<std::string>> xattr_names(core::InodeNumber n) const override {
     return real_->xattr_names(n);
   }
+  meta::Result<meta::InodeTies> ties(core::InodeNumber n) const override { return real_->ties(n); }
   meta::Result<std::vector<meta::ExtentRecord>> extents(core::InodeNumber n) const override {
     return real_->extents(n);
   }

@@ -169,6 +169,32 @@ TEST_P(CatalogContract, DropInodeTakesXattrsAndExtentsWithIt) {
   expect_clean();
 }
 
+TEST_P(CatalogContract, TellsWhatIsTiedToAnInode) {
+  commit({PutInode{directory(1)}, PutInode{directory(2)}, PutInode{regular(3)}, PutName{{1}, "d", {2}},
+          PutName{{2}, "b", {3}}, PutName{{1}, "a", {3}}, PutStripe{stripe(1)}, PutExtent{extent(3, 0, 10, 1)}});
+  const auto expect_ties = [this] {
+    const auto directory = catalog_->ties({2}).value();
+    EXPECT_TRUE(directory.is_there);
+    EXPECT_TRUE(directory.has_names);
+    EXPECT_THAT(directory.names, ElementsAre(std::pair(InodeNumber{1}, std::string("d"))));
+    EXPECT_THAT(directory.extents, IsEmpty());
+    const auto file = catalog_->ties({3}).value();
+    EXPECT_TRUE(file.is_there);
+    EXPECT_FALSE(file.has_names);
+    EXPECT_THAT(file.names,
+                ElementsAre(std::pair(InodeNumber{1}, std::string("a")), std::pair(InodeNumber{2}, std::string("b"))));
+    EXPECT_THAT(file.extents, ElementsAre(extent(3, 0, 10, 1)));
+    EXPECT_FALSE(catalog_->ties({4}).value().is_there);
+  };
+  expect_ties();
+  reopen();
+  expect_ties();
+  commit({DropName{{1}, "a"}, DropName{{2}, "b"}, DropInode{{3}}});
+  EXPECT_FALSE(catalog_->ties({2}).value().has_names);
+  EXPECT_FALSE(catalog_->ties({3}).value().is_there);
+  EXPECT_THAT(catalog_->ties({3}).value().extents, IsEmpty());
+}
+
 TEST_P(CatalogContract, KeepsExtentsByOffsetAndCountsLiveBytes) {
   ExtentRecord slice = extent(2, 100, 20, 1, 4096);
   slice.origin_offset = 50;

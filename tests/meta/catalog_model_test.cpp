@@ -184,6 +184,12 @@ void expect_same_at_once(const Catalog& a, const Catalog& b, core::Instant now) 
     EXPECT_EQ(xattrs, b.xattr_names({number}).value());
     for (const auto& name : xattrs) EXPECT_EQ(a.xattr({number}, name).value(), b.xattr({number}, name).value());
     EXPECT_EQ(a.extents({number}).value(), b.extents({number}).value());
+    const auto ties_of_a = a.ties({number}).value();
+    const auto ties_of_b = b.ties({number}).value();
+    EXPECT_EQ(ties_of_a.is_there, ties_of_b.is_there);
+    EXPECT_EQ(ties_of_a.has_names, ties_of_b.has_names);
+    EXPECT_EQ(ties_of_a.names, ties_of_b.names);
+    EXPECT_EQ(ties_of_a.extents, ties_of_b.extents);
     EXPECT_EQ(a.extent_at({number}, 300).value(), b.extent_at({number}, 300).value());
   }
   for (std::int64_t number = 1; number <= kStripes; ++number) {

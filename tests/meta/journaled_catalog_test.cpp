@@ -3,9 +3,13 @@
 #include "meta/journaled_catalog.hpp"
 
 #include <algorithm>
+#include <array>
+#include <atomic>
+#include <future>
 #include <thread>
 
 #include <fcntl.h>
+#include <sodium.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,6 +17,7 @@
 #include "meta/change_codec.hpp"
 #include "meta/journal_file.hpp"
 #include "meta/sqlite_catalog.hpp"
+#include "tests/fs/faulty_catalog.hpp"
 #include "tests/meta/marked_keys.hpp"
 #include "tests/meta/records.hpp"
 #include "tests/meta/small_disk.hpp"
@@ -29,6 +34,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 constexpr std::size_t kHeadBytes = 64;
+constexpr std::size_t kBootAt = 12;
 
 class JournaledCatalogTest : public ::testing::Test {
  protected:
@@ -51,6 +57,19 @@ class JournaledCatalogTest : public ::testing::Test {
     const auto opened = core::open_file(file, O_WRONLY).value();
     ASSERT_TRUE(core::write_all(opened, offset, bytes));
   }
+  /// As if the machine had been started since the journal was begun.
+  static void as_of_another_boot(const std::filesystem::path& journal) {
+    core::Bytes head = core::read_file(journal, 16 << 20).value();
+    head.resize(kHeadBytes);
+    head[kBootAt] ^= std::byte{1};
+    const std::array<unsigned char, crypto_shorthash_KEYBYTES> key{};
+    const core::MutableByteView view(head);
+    crypto_shorthash(core::as_u8(view.last(8)), core::as_u8(core::ByteView(view.first(kHeadBytes - 8))), kHeadBytes - 8,
+                     key.data());
+    poke(journal, 0, head);
+  }
+  /// Of a name, as a record has it.
+  static std::string text_of_name(const std::string& name) { return std::string("\1\0\0\0", 4) + name; }
   static Changes making(std::uint64_t number) {
     return {PutInode{regular(number, 0, at(static_cast<std::int64_t>(number)))},
             PutName{{1}, std::to_string(number), {number}}};
@@ -192,6 +211,75 @@ TEST_F(JournaledCatalogTest, WhatIsBelowAlreadyIsNotDoneAgain) {
   const auto reopened = try_open(crashed).value();
   EXPECT_EQ(count(*reopened), 0U);
   EXPECT_EQ(reopened->last_inode().value(), InodeNumber{2});
+}
+
+TEST_F(JournaledCatalogTest, WithoutACommitThatWentBesideItTheJournalEnds) {
+  ASSERT_TRUE(catalog_->commit(making(2)));
+  const auto early = crash();
+  ASSERT_TRUE(catalog_->commit({PutValue{"key", core::Bytes(1)}}));
+  ASSERT_TRUE(catalog_->commit(making(3)));
+  const auto late = crash();
+  EXPECT_EQ(count(*try_open(late).value()), 2U);
+  // As a loss of power may leave it: of two files that were not synced, one is there.
+  std::filesystem::copy_file(crash() / "journal", early / "journal", std::filesystem::copy_options::overwrite_existing);
+  const auto opened = try_open(early);
+  ASSERT_FALSE(opened) << "no loss of power: the same run of the kernel";
+  EXPECT_EQ(opened.error().code, Error::damaged);
+  EXPECT_THAT(opened.error().detail, HasSubstr("crash1/journal"));
+  as_of_another_boot(early / "journal");
+  const auto catalog = try_open(early).value();
+  EXPECT_EQ(count(*catalog), 1U);
+  EXPECT_EQ(catalog->value("key").value(), std::nullopt);
+}
+
+TEST_F(JournaledCatalogTest, WhatWasSyncedIsDemandedAfterALossOfPowerAsWell) {
+  ASSERT_TRUE(catalog_->commit(making(2)));
+  ASSERT_TRUE(catalog_->commit(making(3)));
+  ASSERT_TRUE(catalog_->sync());
+  ASSERT_TRUE(catalog_->commit(making(4)));
+  for (const bool is_synced : {true, false}) {
+    const auto crashed = crash();
+    as_of_another_boot(crashed / "journal");
+    const core::Bytes content = core::read_file(crashed / "journal", 16 << 20).value();
+    const std::string text(core::as_text(content));
+    const auto where = is_synced ? text.find(text_of_name("2")) : text.find(text_of_name("4"));
+    ASSERT_NE(where, std::string::npos);
+    poke(crashed / "journal", where, core::as_bytes("damage"));
+    const auto opened = try_open(crashed);
+    ASSERT_EQ(opened.has_value(), !is_synced);
+    if (opened) {
+      EXPECT_EQ(count(**opened), 2U);
+    }
+  }
+}
+
+TEST_F(JournaledCatalogTest, ReadersAndCommitsGoOnWhileABatchGoesBelow) {
+  catalog_.reset();
+  std::promise<void> entered;
+  std::promise<void> released;
+  std::atomic<bool> blocks = false;
+  auto below = std::make_unique<fs::testing::FaultyCatalog>(open_sqlite_catalog(home_ / "catalog").value(), [&] {
+    if (blocks.exchange(false)) {
+      entered.set_value();
+      released.get_future().wait();
+    }
+    return false;
+  });
+  catalog_ = open_journaled_catalog(std::move(below), home_ / "journal").value();
+  ASSERT_TRUE(catalog_->commit(making(2)));
+  blocks = true;
+  auto checked = std::async(std::launch::async, [&] { return catalog_->check().has_value(); });
+  entered.get_future().wait();
+  EXPECT_TRUE(catalog_->lookup({1}, "2").value());
+  ASSERT_TRUE(catalog_->commit(making(3)));
+  ASSERT_TRUE(catalog_->commit({DropName{{1}, "2"}, DropInode{{2}}}));
+  EXPECT_EQ(catalog_->names({1}, "", 9).value().size(), 1U);
+  EXPECT_EQ(catalog_->expired({99}, 9).value(), std::vector{InodeNumber{3}});
+  EXPECT_EQ(catalog_->totals().value().inodes, 2U);
+  released.set_value();
+  EXPECT_TRUE(checked.get());
+  EXPECT_EQ(catalog_->inode({2}).value(), std::nullopt);
+  EXPECT_THAT(catalog_->check().value(), IsEmpty());
 }
 
 TEST_F(JournaledCatalogTest, ClosingLeavesNothingInTheJournal) {

@@ -216,6 +216,18 @@ Result<std::vector<ExtentRecord>> ModelCatalog::extents(InodeNumber number) cons
   return found;
 }
 
+Result<InodeTies> ModelCatalog::ties(InodeNumber number) const {
+  InodeTies ties;
+  EPHFS_TRY(const auto record, inode(number));
+  if (!record) return ties;
+  ties.is_there = true;
+  EPHFS_TRY(const auto names_in_it, names(number, "", 1));
+  ties.has_names = !names_in_it.empty();
+  EPHFS_TRY(ties.names, names_of(number));
+  EPHFS_TRY(ties.extents, extents(number));
+  return ties;
+}
+
 Result<std::optional<ExtentRecord>> ModelCatalog::extent_at(InodeNumber number, std::uint64_t offset) const {
   const std::lock_guard lock(shared_->mutex);
   return find_in(shared_->state.extents, std::pair(number, offset));

@@ -25,6 +25,7 @@ class ModelCatalog final : public Catalog {
   Result<std::vector<NameRecord>> names(InodeNumber parent, const std::string& after, std::size_t limit) const override;
   Result<std::optional<std::pair<InodeNumber, std::string>>> parent_of(InodeNumber number) const override;
   Result<std::vector<std::pair<InodeNumber, std::string>>> names_of(InodeNumber number) const override;
+  Result<InodeTies> ties(InodeNumber number) const override;
   Result<std::optional<core::Bytes>> xattr(InodeNumber number, const std::string& name) const override;
   Result<std::vector<std::string>> xattr_names(InodeNumber number) const override;
   Result<std::vector<ExtentRecord>> extents(InodeNumber number) const override;
