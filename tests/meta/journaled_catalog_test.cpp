@@ -187,6 +187,30 @@ TEST_F(JournaledCatalogTest, DamageBeforeAWholeRecordIsNamed) {
   EXPECT_THAT(opened.error().detail, HasSubstr("crash1/journal"));
 }
 
+TEST_F(JournaledCatalogTest, AFlippedByteOfARecordIsDamageUnlessItIsTheLastOne) {
+  Random random;
+  EPHFS_TRACE_SEED(random);
+  for (std::uint64_t number = 2; number < 20; ++number) ASSERT_TRUE(catalog_->commit(making(number)));
+  const auto copied = dir_ / "journal";
+  std::filesystem::copy_file(home_ / "journal", copied);
+  const core::Bytes whole = core::read_file(copied, 16 << 20).value();
+  const std::size_t end = JournalFile::open(copied).value().used();
+  const std::size_t last = JournalFile::record_bytes(encode_changes(making(19)).size());
+  for (int step = 0; step < 300; ++step) {
+    const std::size_t at = kHeadBytes + random.below(end - kHeadBytes);
+    const std::byte flipped = whole[at] ^ std::byte{static_cast<unsigned char>(1U << random.below(8))};
+    poke(copied, at, core::ByteView(&flipped, 1));
+    auto opened = JournalFile::open(copied);
+    ASSERT_EQ(opened.has_value(), at >= end - last) << at;
+    if (opened) {
+      EXPECT_EQ(opened->take_records().size(), 18U) << at;
+    } else {
+      EXPECT_EQ(opened.error().code, Error::damaged);
+    }
+    poke(copied, at, core::ByteView(whole).subspan(at, 1));
+  }
+}
+
 TEST_F(JournaledCatalogTest, AFlippedByteOfTheHeadIsNamed) {
   ASSERT_TRUE(catalog_->commit(making(2)));
   for (std::size_t at = 0; at < kHeadBytes; ++at) {
