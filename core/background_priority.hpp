@@ -20,7 +20,7 @@ class BackgroundPriority {
  public:
   /// As long as it may wait for a processor in one piece of work, and for how many more it then takes its turn.
   static constexpr std::chrono::nanoseconds kWaitMax = std::chrono::milliseconds(20);
-  static constexpr int kTurns = 64;
+  static constexpr int kTurns = 1024;
 
   /// Makes itself idle. `statistics` is for tests: proc_pid_schedstat(5) of this thread.
   explicit BackgroundPriority(const std::filesystem::path& statistics = "/proc/thread-self/schedstat");

@@ -22,6 +22,13 @@ constexpr std::chrono::seconds kAgeMax{1};                       // of what is i
 // What drops something may use all of the journal: it is what makes room when the disk is full.
 constexpr std::uint64_t kUsualBytes = kJournalBytes - (std::uint64_t{1} << 20);
 
+/// Many deaths: the overlay would look each of them up in the catalog below, which drops them together.
+bool is_bulk(const Changes& changes) {
+  constexpr std::ptrdiff_t kDropsMax = 8;
+  return std::ranges::count_if(changes, [](const Change& one) { return std::holds_alternative<DropInode>(one); }) >
+         kDropsMax;
+}
+
 bool drops(const Change& change) {
   return std::holds_alternative<DropInode>(change) || std::holds_alternative<DropName>(change) ||
          std::holds_alternative<DropXattr>(change) || std::holds_alternative<DropExtent>(change) ||
@@ -130,6 +137,10 @@ Result<> CatalogJournal::commit(const Changes& changes) {
   Lock lock(mutex_);
   // On a full disk that has no room for a journal, too: the catalog below has a reserve for what drops something.
   if (payload.empty() || bytes > kRecordBytesMax || !file_.is_ready()) return commit_below(lock, changes);
+  if (is_bulk(changes)) {
+    auto done = commit_below(lock, changes);
+    if (done || done.error().code != Error::no_space) return done;
+  }
   EPHFS_TRY_VOID(make_room(lock, bytes, std::ranges::any_of(changes, drops) ? kJournalBytes : kUsualBytes));
   appending_ = true;
   const std::uint64_t generation = generation_;

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "meta/sqlite_pool.hpp"
 
-#include "core/background_priority.hpp"
-
 namespace ephfs::meta {
 
 namespace {
@@ -67,7 +65,6 @@ void SqliteCheckpointer::log_grew(int pages) {
 }
 
 void SqliteCheckpointer::work() {
-  core::BackgroundPriority priority;
   std::unique_lock lock(mutex_);
   for (;;) {
     grew_.wait(lock, [this] { return stopping_ || pages_ >= due_at_; });
@@ -81,7 +78,6 @@ void SqliteCheckpointer::work() {
       done = checkpoint();  // only what was added meanwhile
     }
     if (done) reserve_.fill();
-    priority.look();
     lock.lock();
   }
 }

@@ -52,5 +52,11 @@ INSTANTIATE_TEST_SUITE_P(
                       CatalogFactory{"JournaledModel", [] { return std::make_unique<JournaledModelPlace>(); }}),
     [](const auto& tested) { return tested.param.name; });
 
+INSTANTIATE_TEST_SUITE_P(Catalogs, CatalogFilesContract,
+                         ::testing::Values(CatalogFactory{"Sqlite", [] { return std::make_unique<SqlitePlace>(); }},
+                                           CatalogFactory{"JournaledSqlite",
+                                                          [] { return std::make_unique<JournaledSqlitePlace>(); }}),
+                         [](const auto& tested) { return tested.param.name; });
+
 }  // namespace
 }  // namespace ephfs::meta::testing
