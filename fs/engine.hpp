@@ -188,6 +188,10 @@ class Engine {
                                                                                 const std::string& name,
                                                                                 std::uint32_t mode, int flags,
                                                                                 Caller caller);
+  /// A file in `parent` that has no name (O_TMPFILE). It is gone after its last close, unless make_link gave it one.
+  [[nodiscard]] Result<std::pair<Attributes, std::shared_ptr<OpenFile>>> create_unnamed(InodeNumber parent,
+                                                                                        std::uint32_t mode, int flags,
+                                                                                        Caller caller);
   /// O_TRUNC among the flags truncates.
   [[nodiscard]] Result<std::shared_ptr<OpenFile>> open_file(InodeNumber number, int flags);
   void release(const std::shared_ptr<OpenFile>& file);

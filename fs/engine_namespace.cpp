@@ -74,7 +74,9 @@ Result<> add_link(EngineState& state, TreeEdit& edit, const std::shared_ptr<Inod
   if (existing) return core::fail(core::Error::exists);
   const InodeLocks locks{directory.get(), inode.get()};
   EPHFS_TRY_VOID(check_alive(state, *inode, false));
-  if (directory->removed || inode->removed || inode->record.links == 0) return core::fail(core::Error::not_found);
+  if (directory->removed || inode->removed) return core::fail(core::Error::not_found);
+  // The kernel lets only those be linked that never had a name, not what was unlinked.
+  if (inode->record.links == 0 && inode->handles == 0) return core::fail(core::Error::not_found);
   if (inode->record.links >= kLinksMax) return core::fail(core::Error::too_many_links);
   auto& record = edit.of(inode);
   ++record.links;
@@ -202,6 +204,31 @@ Result<std::pair<Attributes, std::shared_ptr<OpenFile>>> Engine::create(InodeNum
   }
   EPHFS_TRY(auto file, open_inode(*state_, *made, flags));
   EPHFS_TRY(const auto attributes, looked_up(*state_, **made));
+  return std::pair(attributes, std::move(file));
+}
+
+Result<std::pair<Attributes, std::shared_ptr<OpenFile>>> Engine::create_unnamed(InodeNumber parent, std::uint32_t mode,
+                                                                                int flags, Caller caller) {
+  EngineState& state = *state_;
+  TreeEdit edit(state);
+  std::shared_ptr<Inode> made;
+  std::shared_ptr<OpenFile> file;
+  {
+    const std::lock_guard names(state.namespace_mutex);
+    EPHFS_TRY(const auto directory, live_directory(state, parent));
+    const InodeLocks locks{directory.get()};
+    if (directory->removed) return core::fail(core::Error::not_found);
+    EPHFS_TRY(auto record,
+              new_record(state, directory->record, (mode & kPermissionBits) | S_IFREG, caller, std::nullopt));
+    record.links = 0;
+    edit.put_inode(record);
+    EPHFS_TRY_VOID(edit.commit());
+    made = state.inodes.adopt(std::move(record));
+    made->no_capability = true;
+  }
+  EPHFS_TRY(file, open_inode(state, made, flags & ~(O_TRUNC | O_EXCL)));
+  if (state.reaper) state.reaper->notify(made->deadline());
+  EPHFS_TRY(const auto attributes, looked_up(state, *made));
   return std::pair(attributes, std::move(file));
 }
 

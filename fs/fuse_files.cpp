@@ -45,7 +45,8 @@ bool caller_drops_set_id(fuse_req_t request) {
 
 void on_create(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* info) {
   Engine& engine = engine_of(request);
-  auto made = engine.create({parent}, name, mode, engine_flags(info), caller_of(request));
+  auto made = request_makes_unnamed() ? engine.create_unnamed({parent}, mode, engine_flags(info), caller_of(request))
+                                      : engine.create({parent}, name, mode, engine_flags(info), caller_of(request));
   if (!made) return reply_failure(request, made.error());
   const fuse_entry_param entry = to_entry(made->first);
   attach(info, std::move(made->second));

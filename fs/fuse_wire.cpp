@@ -14,6 +14,7 @@ namespace ephfs::fs {
 namespace {
 
 thread_local bool drops_set_id = false;
+thread_local bool makes_unnamed = false;
 /// The request for which FUSE_HANDLE_KILLPRIV_V2 was offered and is to be taken; 0 when there is none.
 std::atomic<std::uint64_t> init_request{0};
 
@@ -25,8 +26,9 @@ Body body_of(core::ByteView request) {
   return body;
 }
 
-void look_at(core::ByteView request) {
+void look_at(core::MutableByteView request) {
   drops_set_id = false;
+  makes_unnamed = false;
   if (request.size() < sizeof(fuse_in_header)) return;
   fuse_in_header header{};
   std::memcpy(&header, request.data(), sizeof header);
@@ -42,6 +44,11 @@ void look_at(core::ByteView request) {
       break;
     case FUSE_SETATTR:
       drops_set_id = (body_of<fuse_setattr_in>(request).valid & FATTR_KILL_SUIDGID) != 0;
+      break;
+    case FUSE_TMPFILE:
+      makes_unnamed = true;
+      header.opcode = FUSE_CREATE;
+      std::memcpy(request.data(), &header, sizeof header);
       break;
     default:
       break;
@@ -66,7 +73,7 @@ void complete_init(const iovec* parts, int count) {
 
 ssize_t read_request(int fd, void* buffer, std::size_t size, void*) {
   const ssize_t got = ::read(fd, buffer, size);
-  if (got > 0) look_at({static_cast<const std::byte*>(buffer), static_cast<std::size_t>(got)});
+  if (got > 0) look_at({static_cast<std::byte*>(buffer), static_cast<std::size_t>(got)});
   return got;
 }
 
@@ -86,6 +93,10 @@ core::Result<> watch_wire(fuse_session* session) {
 
 bool request_drops_set_id() {
   return drops_set_id;
+}
+
+bool request_makes_unnamed() {
+  return makes_unnamed;
 }
 
 }  // namespace ephfs::fs

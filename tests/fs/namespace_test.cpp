@@ -404,6 +404,30 @@ TEST_F(NamespaceTest, StatisticsCountInodesAndCapacity) {
   EXPECT_GT(statistics->bytes_free, 800'000U);
 }
 
+TEST_F(NamespaceTest, AFileWithoutANameLivesUntilItsLastCloseOrUntilItIsLinked) {
+  const auto create = [&] { return volume.engine().create_unnamed(kRoot, 0600, O_RDWR, kUser).value(); };
+  const auto [closed, closed_file] = create();
+  EXPECT_EQ(closed.links, 0U);
+  ASSERT_TRUE(volume.engine().try_write(*closed_file, 0, core::as_bytes("closed")));
+  const auto [linked, linked_file] = create();
+  ASSERT_TRUE(volume.engine().try_write(*linked_file, 0, core::as_bytes("linked")));
+  const auto [open, open_file] = create();
+  EXPECT_THAT(*volume.list(kRoot), ::testing::IsEmpty());
+  EXPECT_EQ(volume.engine().make_link(linked.number, kRoot, "name")->links, 1U);
+  for (const auto& file : {closed_file, linked_file}) {
+    ASSERT_TRUE(volume.run(volume.engine().flush(file)));
+    volume.engine().release(file);
+  }
+  volume.engine().forget(closed.number, 1);
+  EXPECT_EQ(volume.engine().attributes(closed.number, false).error().code, core::Error::not_found);
+  EXPECT_EQ(volume.engine().make_link(closed.number, kRoot, "late").error().code, core::Error::not_found);
+  ASSERT_TRUE(volume.run(volume.engine().flush(open_file)));
+  volume.reopen();
+  EXPECT_EQ(volume.read_file(linked.number), "linked");
+  EXPECT_EQ(volume.engine().attributes(open.number, false).error().code, core::Error::not_found);
+  EXPECT_EQ(volume.engine().statistics()->inodes, 2U) << "the root and the file that was linked";
+}
+
 // cp and tar look for holes in what takes up less than its size.
 TEST_F(NamespaceTest, ASparseFileTakesUpItsExtentsAlsoAfterARemount) {
   constexpr std::uint64_t kFar = std::uint64_t{200} << 20U;

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -289,6 +290,51 @@ TEST_F(Operations, OpenUnlinkedFileLivesOn) {
     s.note("read old", ::pread(old, room, sizeof room, 0));
     s.note("close", ::close(old));
     s.note_content("replaced");
+  });
+}
+
+/// Linux 6.2 and later ask FUSE file systems for them.
+bool asks_for_unnamed_files() {
+  utsname kernel{};
+  ::uname(&kernel);
+  int major = 0;
+  int minor = 0;
+  std::sscanf(kernel.release, "%d.%d", &major, &minor);
+  return std::pair(major, minor) >= std::pair(6, 2);
+}
+
+TEST_F(Operations, FilesWithoutAName) {
+  if (!asks_for_unnamed_files()) GTEST_SKIP() << "this kernel answers O_TMPFILE itself";
+  expect_same([](Script& s) {
+    ::mkdir(s.at("d").c_str(), 02755);
+    const int fd = s.note_fd("open", ::open(s.at("d").c_str(), O_TMPFILE | O_RDWR, 0640));
+    s.note("write", ::write(fd, "hello", 5));
+    struct stat st {};
+    s.note("fstat", ::fstat(fd, &st));
+    s.note("links", static_cast<long>(st.st_nlink));
+    s.note("mode", static_cast<long>(st.st_mode));
+    s.note("chmod", ::fchmod(fd, 0600));
+    s.note_list("d");
+    const std::string self = "/proc/self/fd/" + std::to_string(fd);
+    s.note("link", ::linkat(AT_FDCWD, self.c_str(), AT_FDCWD, s.at("d/f").c_str(), AT_SYMLINK_FOLLOW));
+    s.note_stat("d/f");
+    s.note("write more", ::write(fd, " world", 6));
+    s.note("close", ::close(fd));
+    s.note_content("d/f");
+    s.note_list("d");
+
+    const int forgotten = s.note_fd("open", ::open(s.at("d").c_str(), O_TMPFILE | O_WRONLY, 0600));
+    s.note("write", ::write(forgotten, "gone", 4));
+    s.note("close", ::close(forgotten));
+
+    const int never = s.note_fd("open", ::open(s.at("d").c_str(), O_TMPFILE | O_EXCL | O_RDWR, 0600));
+    const std::string other = "/proc/self/fd/" + std::to_string(never);
+    s.note("link", ::linkat(AT_FDCWD, other.c_str(), AT_FDCWD, s.at("d/g").c_str(), AT_SYMLINK_FOLLOW));
+    s.note("close", ::close(never));
+    s.note_fd("for reading", ::open(s.at("d").c_str(), O_TMPFILE | O_RDONLY, 0600));
+    s.note_fd("in a file", ::open(s.at("d/f").c_str(), O_TMPFILE | O_RDWR, 0600));
+    s.note_list("d");
+    s.note("rmdir", ::unlink(s.at("d/f").c_str()) + ::rmdir(s.at("d").c_str()));
   });
 }
 
