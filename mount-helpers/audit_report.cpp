@@ -6,8 +6,7 @@
 
 #include <boost/json.hpp>
 
-#include "mount-helpers/volume.hpp"
-#include "node/control_server.hpp"
+#include "mount-helpers/control.hpp"
 
 namespace ephfs::cli {
 namespace {
@@ -20,13 +19,9 @@ using core::Result;
 constexpr std::size_t kFailuresShown = 1000;
 
 Result<json::object> ask(const std::filesystem::path& volume, const std::string& target) {
-  auto answer = node::control_get(control_socket(volume), target);
-  if (!answer) {
-    if (answer.error().code != Error::unreachable) return answer.error();
-    return fail(Error::unreachable, volume.string() + " is not mounted");
-  }
+  EPHFS_TRY(const auto answer, ask_daemon_in(volume, target));
   boost::system::error_code error;
-  auto value = json::parse(*answer, error);
+  auto value = json::parse(answer, error);
   if (error || !value.is_object()) return fail(Error::protocol, "the daemon's answer to " + target);
   return std::move(value.get_object());
 }

@@ -85,14 +85,9 @@ void add_clock_handlers(core::GuardedClock& clock, node::Node& node, Loop& loop,
     return response;
   };
   handlers["POST /clock/accept"] = [&clock](const node::ControlRequest&) {
+    if (const auto accepted = clock.accept(); !accepted) return node::failure_response(accepted.error());
     node::ControlResponse response;
-    if (const auto accepted = clock.accept()) {
-      response.body = json::serialize(describe_clock(clock));
-    } else {
-      response.status = 500;
-      response.content_type = "text/plain";
-      response.body = accepted.error().message() + '\n';
-    }
+    response.body = json::serialize(describe_clock(clock));
     return response;
   };
 }
@@ -113,7 +108,7 @@ core::Instant time_in(const std::filesystem::path& directory) {
 core::Instant time_on(const std::string& path) {
   auto volume = mounted_volume_of(path);
   // A link that leads nowhere is where its directory is.
-  if (!volume) volume = mounted_volume_of(std::filesystem::path(path).parent_path().string());
+  if (!volume) volume = mounted_volume_of((std::filesystem::path(path).parent_path() / ".").string());
   return volume ? time_in(volume->directory) : core::SystemClock().now();
 }
 

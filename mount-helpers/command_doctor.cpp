@@ -220,8 +220,10 @@ Result<> run_doctor(const Arguments& arguments) {
   std::filesystem::path directory;
   if (parsed.has("--dir")) {
     directory = std::filesystem::absolute(parsed.value("--dir")).lexically_normal();
-  } else if (!parsed.words.empty() || parsed.has("--accept-clock") || mounted_volumes().size() == 1) {
+  } else if (!parsed.words.empty() || parsed.has("--accept-clock")) {
     EPHFS_TRY(directory, find_volume(parsed.words.empty() ? "" : parsed.words[0]));
+  } else if (auto only = find_volume("")) {
+    directory = *std::move(only);
   }
   std::error_code ignored;
   if (!directory.empty() && !std::filesystem::is_directory(directory, ignored))

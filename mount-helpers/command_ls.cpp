@@ -97,7 +97,8 @@ std::optional<Daemon> daemon_of(const std::string& path) {
   std::error_code error;
   const auto real = std::filesystem::canonical(path, error);
   if (error) return std::nullopt;
-  return Daemon{control_socket(volume->directory), real.string().substr(volume->mountpoint.string().size())};
+  const auto inside = (volume->root / real.lexically_relative(volume->mountpoint)).lexically_normal().string();
+  return Daemon{control_socket(volume->directory), inside.substr(0, inside.find_last_not_of('/') + 1)};
 }
 
 /// False when the daemon is not to be asked by us: the mount tells the same, only later.

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ephfs mount and umount.
+#include <algorithm>
+#include <array>
 #include <cstdio>
 
 #include <spawn.h>
@@ -96,6 +98,9 @@ Result<> run_umount(const Arguments& arguments) {
     if (errno != EPERM) return core::fail_errno("unmounting " + mountpoint);
     EPHFS_TRY_VOID(run_fusermount(mountpoint));
   }
+  // What is bound elsewhere goes on.
+  const auto left = mounted_volumes();
+  if (std::ranges::find(left, directory, &MountedVolume::directory) != left.end()) return {};
   // The daemon stages and syncs what it has; the volume is whole on disk, and free for the next mount, when it has
   // ended.
   if (!wait_until_free(directory, kPatience))

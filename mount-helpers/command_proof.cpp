@@ -15,9 +15,12 @@
 #include "meta/proof.hpp"
 #include "mount-helpers/audit_report.hpp"
 #include "mount-helpers/commands.hpp"
+#include "mount-helpers/control.hpp"
 #include "mount-helpers/passphrase.hpp"
 #include "mount-helpers/paths.hpp"
+#include "mount-helpers/reports.hpp"
 #include "mount-helpers/volume.hpp"
+#include "mount-helpers/words.hpp"
 #include "node/control_server.hpp"
 
 namespace ephfs::cli {
@@ -31,21 +34,26 @@ using core::Result;
 /// A file on a mounted volume.
 struct MountedFile {
   std::filesystem::path volume;
-  std::uint64_t inode = 0;
+  struct stat status {};
 };
 
 /// None for a path that is on no ephfs mount.
 std::optional<MountedFile> mounted_file(const std::string& path) {
-  struct stat status {};
-  if (::stat(path.c_str(), &status) != 0) return std::nullopt;
-  std::error_code error;
-  const auto absolute = std::filesystem::canonical(path, error);
-  for (const auto& volume : mounted_volumes()) {
-    const auto [end, rest] =
-        std::mismatch(volume.mountpoint.begin(), volume.mountpoint.end(), absolute.begin(), absolute.end());
-    if (!error && end == volume.mountpoint.end()) return MountedFile{volume.directory, status.st_ino};
-  }
-  return std::nullopt;
+  MountedFile file;
+  if (::stat(path.c_str(), &file.status) != 0) return std::nullopt;
+  auto volume = mounted_volume_on(file.status.st_dev);
+  if (!volume) return std::nullopt;
+  file.volume = std::move(volume->directory);
+  return file;
+}
+
+core::Failure about(const std::string& path, core::Failure failure) {
+  failure.detail = shown_name(path) + (failure.detail.empty() ? "" : ": " + failure.detail);
+  return failure;
+}
+
+core::Failure no_regular_file(const std::string& path) {
+  return fail(Error::invalid_argument, shown_name(path) + " is no regular file");
 }
 
 /// The daemon makes the proof.
@@ -53,7 +61,9 @@ Result<std::string> proof_of_path(const std::string& path) {
   if (!std::filesystem::exists(path)) return fail(Error::not_found, path);
   const auto file = mounted_file(path);
   if (!file) return fail(Error::invalid_argument, path + " is not on an ephfs mount");
-  return node::control_get(control_socket(file->volume), "/proof?inode=" + std::to_string(file->inode));
+  auto proof = ask_daemon_in(file->volume, "/proof?" + inode_query(file->status));
+  if (!proof) return about(path, proof.error());
+  return proof;
 }
 
 /// From the catalog of a volume that is not mounted.
@@ -80,7 +90,8 @@ Result<std::string> proof_of_dead(const core::FileId& file, const std::string& v
                                   const std::string& passphrase_file) {
   EPHFS_TRY(const auto directory, find_volume(volume));
   auto answer = node::control_get(control_socket(directory), "/proof?file=" + file.hex());
-  if (answer || answer.error().code != Error::unreachable) return answer;
+  if (answer) return answer;
+  if (answer.error().code != Error::unreachable) return explained(answer.error(), directory);
   return proof_from_directory(directory, file, passphrase_file);
 }
 
@@ -176,6 +187,8 @@ Result<std::size_t> verify_stream(const std::string& source, std::istream& in, c
 
 Result<std::size_t> verify_file(const std::string& path, const VerifyWishes& wishes) {
   if (path == "-") return verify_stream("standard input", std::cin, wishes);
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) return no_regular_file(path);
   std::ifstream in(path, std::ios::binary);
   if (!in) return core::fail_errno(path);
   return verify_stream(path, in, wishes);
@@ -207,7 +220,8 @@ Result<> run_verify(const Arguments& arguments) {
   }
   if (parsed.words.size() == 1) {
     if (const auto file = mounted_file(parsed.words[0])) {
-      const std::string target = "/verify?inode=" + std::to_string(file->inode) + "&";
+      if (!S_ISREG(file->status.st_mode)) return no_regular_file(parsed.words[0]);
+      const std::string target = "/verify?" + inode_query(file->status) + "&";
       return report_audit(file->volume, target, wishes.as_json);
     }
   }

@@ -44,13 +44,13 @@ Result<std::uint32_t> parse_count(const std::string& text) {
 
 /// Who may not read the file does not get to share it. It is open no longer than that takes: the volume may be
 /// unmounted.
-Result<std::uint64_t> readable_inode(const std::string& path) {
+Result<struct stat> readable_file(const std::string& path) {
   struct stat status {};
   if (::stat(path.c_str(), &status) != 0) return core::fail_errno(shown_name(path));
   if (!S_ISREG(status.st_mode)) return fail(Error::invalid_argument, shown_name(path) + " is no regular file");
   EPHFS_TRY(const auto file, core::open_file(path, O_RDONLY));
   if (::fstat(file.get(), &status) != 0) return core::fail_errno(shown_name(path));
-  return status.st_ino;
+  return status;
 }
 
 }  // namespace
@@ -70,8 +70,10 @@ Result<> run_share(const Arguments& arguments) {
     EPHFS_TRY(question.fetches_max, parse_count(parsed.value("--max-fetches")));
   }
 
-  EPHFS_TRY(question.inode, readable_inode(path));
-  const auto volume = mounted_volume_of(path);
+  EPHFS_TRY(const auto file, readable_file(path));
+  question.inode = file.st_ino;
+  question.device = file.st_dev;
+  const auto volume = mounted_volume_on(file.st_dev);
   if (!volume) return fail(Error::invalid_argument, shown_name(path) + " is not on an ephfs mount");
   question.name = std::filesystem::path(path).filename().string();
 

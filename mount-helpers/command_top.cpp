@@ -12,6 +12,7 @@
 #include "core/config.hpp"
 #include "mount-helpers/clock_report.hpp"
 #include "mount-helpers/commands.hpp"
+#include "mount-helpers/control.hpp"
 #include "mount-helpers/expiring_report.hpp"
 #include "mount-helpers/paths.hpp"
 #include "mount-helpers/volume.hpp"
@@ -72,7 +73,7 @@ class Top {
 
   Result<> run(std::uint64_t looks) {
     auto stream = node::ControlStream::open(control_socket(directory_), "/events");
-    if (!stream && stream.error().code != Error::not_found) return explained(stream.error());
+    if (!stream && stream.error().code != Error::not_found) return explained(stream.error(), directory_);
     for (std::uint64_t done = 0; looks == 0 || done < looks; ++done) {
       EPHFS_TRY(auto look, take_look());
       show(look);
@@ -89,18 +90,12 @@ class Top {
   }
 
  private:
-  core::Failure explained(const core::Failure& failure) const {
-    if (failure.code != Error::unreachable) return failure;
-    return fail(Error::unreachable, directory_.string() + " is not mounted, and no node runs there");
-  }
-
   Result<Look> take_look() {
     Look look;
     const auto socket = control_socket(directory_);
-    auto text = node::control_get(socket, "/status");
-    if (!text) return explained(text.error());
+    EPHFS_TRY(const auto text, ask_daemon_in(directory_, "/status"));
     boost::system::error_code error;
-    look.status = json::parse(*text, error);
+    look.status = json::parse(text, error);
     if (error) return fail(Error::protocol, socket.string() + "/status");
     look.when = std::chrono::steady_clock::now();
     look.now = time_in(directory_);
@@ -122,7 +117,7 @@ class Top {
       const auto left = std::chrono::ceil<milliseconds>(end - std::chrono::steady_clock::now());
       if (left.count() <= 0) return {};
       auto line = stream.next(left);
-      if (!line) return explained(line.error());
+      if (!line) return explained(line.error(), directory_);
       if (*line) hear(**line);
     }
   }

@@ -9,6 +9,22 @@ namespace ephfs::cli {
 
 using core::Error;
 
+core::Failure explained(const core::Failure& failure, const std::filesystem::path& directory) {
+  if (failure.code == Error::unreachable) {
+    return core::fail(Error::unreachable, directory.string() + " is not mounted, and no node runs there");
+  }
+  if (failure.code == Error::access_denied) {
+    return core::fail(Error::access_denied, "only who runs it may ask the daemon of " + directory.string());
+  }
+  return failure;
+}
+
+core::Result<std::string> ask_daemon_in(const std::filesystem::path& directory, const std::string& target) {
+  auto answer = node::control_get(control_socket(directory), target);
+  if (!answer) return explained(answer.error(), directory);
+  return answer;
+}
+
 core::Result<std::string> ask_daemon(const ParsedArguments& parsed, const std::string& target,
                                      const std::string& usage_line) {
   if (parsed.words.size() > 1 || (parsed.has("--dir") && !parsed.words.empty())) return usage(usage_line);
@@ -18,11 +34,7 @@ core::Result<std::string> ask_daemon(const ParsedArguments& parsed, const std::s
   } else {
     EPHFS_TRY(directory, find_volume(parsed.words.empty() ? "" : parsed.words[0]));
   }
-  auto answer = node::control_get(control_socket(directory), target);
-  if (!answer && answer.error().code == Error::unreachable) {
-    return core::fail(Error::unreachable, directory.string() + " is not mounted, and no node runs there");
-  }
-  return answer;
+  return ask_daemon_in(directory, target);
 }
 
 }  // namespace ephfs::cli

@@ -46,7 +46,7 @@ json::object describe(const fs::DyingFile& file) {
 
 node::ControlResponse answer(const fs::Engine& engine, std::string_view query) {
   const auto until = number_in(query, "until");
-  if (!until) return {400, "text/plain", "until=MILLISECONDS\n"};
+  if (!until) return node::failure_response(fail(Error::invalid_argument, "expected until=MILLISECONDS"));
   auto after = meta::ExpiringRecord::before({0});
   if (const auto deadline = number_in(query, "deadline")) {
     after.deadline = core::Deadline::from_raw(static_cast<std::int64_t>(*deadline));
@@ -55,7 +55,7 @@ node::ControlResponse answer(const fs::Engine& engine, std::string_view query) {
   }
   const std::size_t limit = std::clamp<std::uint64_t>(number_in(query, "limit").value_or(kPageMax), 1, kPageMax);
   const auto page = engine.expiring(after, {static_cast<std::int64_t>(*until)}, limit);
-  if (!page) return {500, "text/plain", page.error().message() + "\n"};
+  if (!page) return node::failure_response(page.error());
   json::array files;
   for (const auto& file : page->files) files.push_back(describe(file));
   json::object out;

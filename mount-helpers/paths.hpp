@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include <sys/types.h>
+
 #include "core/files.hpp"
 #include "core/result.hpp"
 
@@ -18,18 +20,30 @@ namespace ephfs::cli {
 /// invalid_argument for a name that is none.
 [[nodiscard]] core::Result<std::filesystem::path> volume_directory(const std::string& volume);
 
-/// A mounted ephfs as /proc/self/mounts shows it.
+/// A mounted ephfs as /proc/self/mountinfo shows it. A volume that is bound to other places too is there more than
+/// once.
 struct MountedVolume {
   std::filesystem::path directory;  // the volume's
   std::filesystem::path mountpoint;
+  std::filesystem::path root;  // what of the volume is to be seen there: "/", but for what is bound
+  dev_t device = 0;            // st_dev of all that is in it
 };
+/// In the order of mounting.
 [[nodiscard]] std::vector<MountedVolume> mounted_volumes();
 
-/// The volume that a path, as it resolves, lies in; none for one that lies in none.
+/// The volume with that device; none when the device is no ephfs.
+[[nodiscard]] std::optional<MountedVolume> mounted_volume_on(dev_t device);
+/// The volume that has what a path leads to, by its device, and where that is mounted on the way there.
 [[nodiscard]] std::optional<MountedVolume> mounted_volume_of(const std::string& path);
+/// The device of the volume that was mounted last on `mountpoint`, which is canonical. Asks the file system nothing.
+/// not_found when there is none.
+[[nodiscard]] core::Result<dev_t> device_mounted_on(const std::filesystem::path& mountpoint);
 
-/// The volume directory that `what` means: a mountpoint or path inside one, a directory, or a name; "" when exactly one
-/// volume is mounted.
+/// Whether what somebody asks a volume's daemon for by number is on that volume; invalid_argument when it is not.
+[[nodiscard]] core::Result<> check_device(std::uint64_t asked, dev_t volume);
+
+/// The volume directory that `what` means: a word is the name of a volume, else a mountpoint; what has a slash in it
+/// (and . and ..) is a path on a mounted volume, else a volume's directory. "": the only volume that is mounted.
 [[nodiscard]] core::Result<std::filesystem::path> find_volume(const std::string& what);
 
 /// Takes the volume for this process until the descriptor is closed. busy, naming the mountpoint where it is mounted;

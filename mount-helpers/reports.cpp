@@ -9,6 +9,7 @@
 #include "mount-helpers/clock_report.hpp"
 #include "mount-helpers/expiring_report.hpp"
 #include "mount-helpers/metrics.hpp"
+#include "mount-helpers/paths.hpp"
 #include "mount-helpers/words.hpp"
 
 namespace ephfs::cli {
@@ -104,10 +105,8 @@ core::StripeNumber stripe_of(std::uint64_t number) {
 }
 
 node::ControlResponse answer_of(core::Result<std::string> result) {
-  if (result) return {200, "application/json", *std::move(result)};
-  const auto code = result.error().code;
-  const bool is_missing = code == core::Error::not_found || code == core::Error::gone;
-  return {is_missing ? 404U : 409U, "text/plain", result.error().message() + "\n"};
+  if (!result) return node::failure_response(result.error());
+  return {200, "application/json", *std::move(result)};
 }
 
 /// A page of an audit is answered within what the one who asks waits.
@@ -116,13 +115,30 @@ net::CallLimits audit_limits(const fs::Engine& engine) {
   return {engine.clock().boot_now() + patience, {}};
 }
 
-/// ?inode=NUMBER of a living file, ?file=HEX of a dead one.
-node::ControlResponse give_proof(const fs::Engine& engine, const node::ControlRequest& request) {
-  if (const auto number = number_in(request.query, "inode")) return answer_of(engine.proof(core::InodeNumber{*number}));
+/// The file that inode_query() names; invalid_argument when it is on another device than the volume.
+core::Result<core::InodeNumber> asked_inode(std::string_view query, dev_t volume) {
+  const auto inode = number_in(query, "inode");
+  const auto device = number_in(query, "device");
+  if (!inode || !device) return core::fail(core::Error::invalid_argument, "expected inode=NUMBER&device=NUMBER");
+  EPHFS_TRY_VOID(check_device(*device, volume));
+  return core::InodeNumber{*inode};
+}
+
+/// inode_query() of a living file, ?file=HEX of a dead one.
+node::ControlResponse give_proof(const fs::Engine& engine, dev_t device, const node::ControlRequest& request) {
   if (const auto file = core::FileId::from_hex(value_in(request.query, "file"))) {
     return answer_of(engine.proof_of_dead(*file));
   }
-  return answer_of(core::fail(core::Error::invalid_argument, "/proof?inode=NUMBER or /proof?file=HEX"));
+  const auto number = asked_inode(request.query, device);
+  return answer_of(number ? engine.proof(*number) : number.error());
+}
+
+node::ControlResponse verify_page(fs::Engine& engine, Loop& loop, dev_t device, const node::ControlRequest& request) {
+  const auto number = asked_inode(request.query, device);
+  if (!number) return answer_of(number.error());
+  const auto after = number_in(request.query, "after");
+  if (!after) return answer_of(core::fail(core::Error::invalid_argument, "expected after=STRIPE"));
+  return answer_of(loop.start(engine.verify(*number, stripe_of(*after), audit_limits(engine))).get());
 }
 
 node::ControlHandler peers_handler(node::Node& node, Loop& loop) {
@@ -151,7 +167,8 @@ void add_measuring_handlers(node::ControlHandlers& handlers, const std::function
 
 }  // namespace
 
-node::ControlHandlers volume_handlers(fs::Engine& engine, node::Node& node, core::GuardedClock& clock, Loop& loop) {
+node::ControlHandlers volume_handlers(fs::Engine& engine, node::Node& node, core::GuardedClock& clock, Loop& loop,
+                                      dev_t device) {
   node::ControlHandlers handlers;
   const auto describe = [&engine, &node, &clock] {
     auto status = json::parse(engine.status_json()).as_object();
@@ -163,19 +180,17 @@ node::ControlHandlers volume_handlers(fs::Engine& engine, node::Node& node, core
   handlers["/peers"] = peers_handler(node, loop);
   handlers["/expiring"] = expiring_handler(engine);
   add_clock_handlers(clock, node, loop, handlers);
-  handlers["/proof"] = [&engine](const node::ControlRequest& request) { return give_proof(engine, request); };
+  handlers["/proof"] = [&engine, device](const node::ControlRequest& request) {
+    return give_proof(engine, device, request);
+  };
   handlers["/audit"] = [&engine, &loop](const node::ControlRequest& request) {
     const auto after = number_in(request.query, "after");
     if (!after) return answer_of(core::fail(core::Error::invalid_argument, "/audit?after=STRIPE[&all=1]"));
     const bool all = number_in(request.query, "all") == std::uint64_t{1};
     return answer_of(loop.start(engine.audit(stripe_of(*after), all, audit_limits(engine))).get());
   };
-  handlers["/verify"] = [&engine, &loop](const node::ControlRequest& request) {
-    const auto inode = number_in(request.query, "inode");
-    const auto after = number_in(request.query, "after");
-    if (!inode || !after)
-      return answer_of(core::fail(core::Error::invalid_argument, "/verify?inode=NUMBER&after=STRIPE"));
-    return answer_of(loop.start(engine.verify({*inode}, stripe_of(*after), audit_limits(engine))).get());
+  handlers["/verify"] = [&engine, &loop, device](const node::ControlRequest& request) {
+    return verify_page(engine, loop, device, request);
   };
   handlers["/audit_ttl"] = [&engine, &loop](const node::ControlRequest& request) {
     if (request.query.empty()) return answer_of(engine.audit_ttl());
@@ -184,6 +199,10 @@ node::ControlHandlers volume_handlers(fs::Engine& engine, node::Node& node, core
     return answer_of(loop.start(engine.audit_ttl(*asked, audit_limits(engine))).get());
   };
   return handlers;
+}
+
+std::string inode_query(const struct stat& status) {
+  return "inode=" + std::to_string(status.st_ino) + "&device=" + std::to_string(status.st_dev);
 }
 
 std::string warning_event(const fs::DyingFile& file) {

@@ -5,6 +5,7 @@
 
 #include <boost/json.hpp>
 
+#include "mount-helpers/paths.hpp"
 #include "mount-helpers/words.hpp"
 
 namespace ephfs::cli {
@@ -57,12 +58,14 @@ Result<fs::ShareWish> understand(const json::object& question) {
   return wish;
 }
 
-awaitable<Result<std::string>> answer(fs::Engine& engine, node::Node& node, std::string body) {
+awaitable<Result<std::string>> answer(fs::Engine& engine, node::Node& node, dev_t device, std::string body) {
   boost::system::error_code error;
   const json::value question = json::parse(body, error);
   if (error || !question.is_object()) co_return fail(Error::invalid_argument, "not a question to share");
   const auto inode = number_in(question.as_object(), "inode");
-  if (!inode || *inode <= 0) co_return fail(Error::invalid_argument, "no inode");
+  const auto on = number_in(question.as_object(), "device");
+  if (!inode || *inode <= 0 || !on) co_return fail(Error::invalid_argument, "expected an inode and its device");
+  EPHFS_CO_TRY_VOID(check_device(static_cast<std::uint64_t>(*on), device));
   EPHFS_CO_TRY(auto wish, understand(question.as_object()));
   wish.pool = node.pool().pool();
   wish.holders = find_holders(node);
@@ -84,21 +87,14 @@ awaitable<Result<std::string>> answer(fs::Engine& engine, node::Node& node, std:
   co_return json::serialize(out);
 }
 
-unsigned status_for(Error code) {
-  return code == Error::invalid_argument ? 400 : 500;
-}
-
 }  // namespace
 
-node::ControlAction share_action(fs::Engine& engine, node::Node& node) {
-  return [&engine, &node](std::string body) -> awaitable<node::ControlResponse> {
-    auto shared = co_await answer(engine, node, std::move(body));
+node::ControlAction share_action(fs::Engine& engine, node::Node& node, dev_t device) {
+  return [&engine, &node, device](std::string body) -> awaitable<node::ControlResponse> {
+    auto shared = co_await answer(engine, node, device, std::move(body));
+    if (!shared) co_return node::failure_response(shared.error());
     node::ControlResponse response;
-    if (shared) {
-      response.body = *std::move(shared);
-    } else {
-      response = {status_for(shared.error().code), "text/plain", shared.error().message() + "\n"};
-    }
+    response.body = *std::move(shared);
     co_return response;
   };
 }
@@ -106,6 +102,7 @@ node::ControlAction share_action(fs::Engine& engine, node::Node& node) {
 Result<ShareAnswer> ask_to_share(const std::filesystem::path& socket, const ShareQuestion& question) {
   json::object asked;
   asked["inode"] = question.inode;
+  asked["device"] = question.device;
   put_name(asked, "name", question.name);
   if (question.ttl) asked["ttl_ms"] = question.ttl->count();
   asked["fetches_max"] = question.fetches_max;

@@ -119,6 +119,8 @@ class RunningVolume {
   }
 
   Result<> mount(std::unique_ptr<fs::FuseGuard> guard) {
+    std::error_code ignored;
+    const auto mountpoint = std::filesystem::canonical(request_.mountpoint, ignored);
     EPHFS_TRY(mount_, fs::FuseMount::mount(*engine_,
                                            {.mountpoint = request_.mountpoint,
                                             .source = request_.directory.string(),
@@ -126,6 +128,7 @@ class RunningVolume {
                                             .read_only = request_.options.read_only,
                                             .kernel_flags = request_.options.kernel_flags},
                                            std::move(guard)));
+    EPHFS_TRY(const auto device, device_mounted_on(mountpoint));
     EPHFS_TRY_VOID(node_->start());
     engine_->start(&mount_->kernel_cache());
     started_ = true;
@@ -137,10 +140,10 @@ class RunningVolume {
         std::make_unique<node::ClockKeeper>(*clock_, node_->peers(), loop_.executor(), core::synchronized_kernel_time);
     keeper_->start();
     EPHFS_TRY(alarm_, core::ClockAlarm::start([this] { keeper_->look_now(); }));
-    auto handlers = volume_handlers(*engine_, *node_, *clock_, loop_);
-    control_ = std::make_unique<node::ControlServer>(core::asio::make_strand(loop_.executor()),
-                                                     control_socket(request_.directory), std::move(handlers), &events_,
-                                                     node::ControlActions{{"/share", share_action(*engine_, *node_)}});
+    auto handlers = volume_handlers(*engine_, *node_, *clock_, loop_, device);
+    control_ = std::make_unique<node::ControlServer>(
+        core::asio::make_strand(loop_.executor()), control_socket(request_.directory), std::move(handlers), &events_,
+        node::ControlActions{{"/share", share_action(*engine_, *node_, device)}});
     return control_->start();
   }
 

@@ -2,6 +2,8 @@
 // The only file that sees Boost.Beast.
 #include "node/control_server.hpp"
 
+#include <algorithm>
+#include <array>
 #include <list>
 
 #include <boost/asio/io_context.hpp>
@@ -36,6 +38,33 @@ constexpr std::chrono::seconds kHeartbeat{15};
 constexpr const char* kEventsTarget = "/events";
 constexpr std::size_t kAnswerBytesMax = 64U << 20U;
 
+/// Codes that speak of the connection to the server are not among them: who asks would take the server's for his own.
+struct CodeStatus {
+  Error code;
+  http::status status;
+};
+constexpr std::array kStatuses{
+    CodeStatus{Error::invalid_argument, http::status::bad_request},
+    CodeStatus{Error::not_permitted, http::status::forbidden},
+    CodeStatus{Error::not_found, http::status::not_found},
+    CodeStatus{Error::gone, http::status::gone},
+    CodeStatus{Error::busy, http::status::conflict},
+    CodeStatus{Error::file_too_large, http::status::payload_too_large},
+    CodeStatus{Error::not_supported, http::status::not_implemented},
+    CodeStatus{Error::no_space, http::status::insufficient_storage},
+};
+
+/// The failure that failure_response() made an answer of.
+core::Failure failure_in(http::status status, std::string_view body) {
+  std::string said(body.substr(0, body.find('\n')));
+  const auto* row = std::ranges::find(kStatuses, status, &CodeStatus::status);
+  if (row == kStatuses.end()) return fail(Error::io, std::move(said));
+  const std::string_view words = core::to_string(row->code);
+  if (said == words) return fail(row->code);
+  if (said.ends_with(": " + std::string(words))) said.resize(said.size() - words.size() - 2);
+  return fail(row->code, std::move(said));
+}
+
 bool fits_socket(const std::filesystem::path& path) {
   return path.native().size() < sizeof(sockaddr_un::sun_path);
 }
@@ -45,10 +74,17 @@ core::Failure failure_of(const error_code& error, const std::filesystem::path& p
   if (error == asio::error::connection_refused || error == boost::system::errc::no_such_file_or_directory) {
     return fail(Error::unreachable, path.string());
   }
+  if (error == boost::system::errc::permission_denied) return fail(Error::access_denied, path.string());
   return fail(Error::io, path.string() + ": " + error.message());
 }
 
 }  // namespace
+
+ControlResponse failure_response(const core::Failure& failure) {
+  const auto* row = std::ranges::find(kStatuses, failure.code, &CodeStatus::code);
+  const auto status = row == kStatuses.end() ? http::status::internal_server_error : row->status;
+  return {static_cast<unsigned>(status), "text/plain", failure.message() + "\n"};
+}
 
 struct ControlServer::State {
   asio::any_io_executor executor;
@@ -206,9 +242,9 @@ awaitable<http::response<http::string_body>> ControlServer::State::answer(http::
   if (posts && action != actions.end()) {
     given = co_await action->second(std::move(request.body()));
   } else if (handler == handlers.end() && (known || !(gets || posts))) {
-    given = {405, "text/plain", "not with this method\n"};
+    given = {405, "text/plain", std::string(asked.path) + ": not with this method\n"};
   } else if (handler == handlers.end()) {
-    given = {404, "text/plain", "no such target\n"};
+    given = failure_response(fail(Error::not_found, std::string(asked.path)));
   } else {
     given = handler->second(asked);
   }
@@ -253,11 +289,7 @@ awaitable<Result<std::string>> ask(Question question) {
   co_await http::async_read(stream, buffer, parser, asio::redirect_error(asio::use_awaitable, error));
   if (error) co_return failure_of(error, path);
   auto response = parser.release();
-  if (response.result() == http::status::not_found) co_return fail(Error::not_found, path.string() + target);
-  if (response.result() != http::status::ok) {
-    const std::string first_line = response.body().substr(0, response.body().find('\n'));
-    co_return fail(Error::io, path.string() + target + ": " + std::to_string(response.result_int()) + " " + first_line);
-  }
+  if (response.result() != http::status::ok) co_return failure_in(response.result(), response.body());
   co_return std::move(response.body());
 }
 

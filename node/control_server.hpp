@@ -33,6 +33,9 @@ struct ControlResponse {
   std::string body;
 };
 
+/// What a failure is answered as: a status for its code, and its message. Who asks has both back from control_get().
+[[nodiscard]] ControlResponse failure_response(const core::Failure& failure);
+
 /// Runs on the server's executor and must not block for long.
 using ControlHandler = std::function<ControlResponse(const ControlRequest&)>;
 /// By target for GET, "POST /target" for POST.
@@ -67,7 +70,8 @@ class ControlServer {
 };
 
 /// Asks a control server once and returns the body of its answer. Blocks at most 5 s. unreachable when nobody listens
-/// on `path`, not_found for an unknown target, io with the body's first line for any other status, timed_out.
+/// on `path`, access_denied for who may not connect, timed_out; not_found for an unknown target; what the server said
+/// with failure_response() by its code where that has a status of its own, else, with the code's words, as io.
 [[nodiscard]] Result<std::string> control_get(const std::filesystem::path& path, const std::string& target);
 /// The same with POST; blocks as long as `patience` at most.
 [[nodiscard]] Result<std::string> control_post(const std::filesystem::path& path, const std::string& target,

@@ -68,6 +68,33 @@ TEST_F(ControlServerTest, AnswersFromItsTable) {
   EXPECT_NE(broken.error().detail.find("no disk"), std::string::npos);
 }
 
+TEST_F(ControlServerTest, FailuresComeBackAsTheyWere) {
+  const std::vector<core::Failure> failures{
+      core::fail(core::Error::invalid_argument, "only regular files have proofs"),
+      core::fail(core::Error::not_found, "file 12"),
+      core::fail(core::Error::gone),
+      core::fail(core::Error::busy, "the file has changes: that are not placed"),
+      core::fail(core::Error::not_permitted, "no"),
+      core::fail(core::Error::no_space, "no room"),
+  };
+  for (std::size_t i = 0; i < failures.size(); ++i) {
+    handlers_["/" + std::to_string(i)] = [&, i](const ControlRequest&) { return failure_response(failures[i]); };
+  }
+  // What would be taken for a word on the connection is not.
+  const auto elsewhere = core::fail(core::Error::unreachable, "no node answers");
+  handlers_["/elsewhere"] = [&](const ControlRequest&) { return failure_response(elsewhere); };
+  server_.emplace(loop_.get_executor(), path_, handlers_);
+  ASSERT_TRUE(server_->start());
+  for (std::size_t i = 0; i < failures.size(); ++i) {
+    const auto said = control_get(path_, "/" + std::to_string(i)).error();
+    EXPECT_EQ(said.code, failures[i].code) << said;
+    EXPECT_EQ(said.detail, failures[i].detail);
+  }
+  const auto said = control_get(path_, "/elsewhere").error();
+  EXPECT_EQ(said.code, core::Error::io);
+  EXPECT_EQ(said.detail, elsewhere.message());
+}
+
 TEST_F(ControlServerTest, PostDoesWhatGetDoesNot) {
   handlers_["POST /act"] = [](const ControlRequest&) { return ControlResponse{.body = "\"done\""}; };
   server_.emplace(loop_.get_executor(), path_, handlers_);
