@@ -32,6 +32,7 @@ core::Result<ParsedArguments> parse_arguments(const Arguments& arguments, const 
     }
     if (argument == "--") {
       only_words = true;
+      parsed.dashes = parsed.words.size();
       continue;
     }
     const auto equals = argument.starts_with("--") ? argument.find('=') : std::string::npos;

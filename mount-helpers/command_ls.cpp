@@ -42,7 +42,7 @@ void print(const Listing& listing, Lifetime life) {
     put_name(line, "path", life.path);
     line["kind"] = kind_of(life);
     if (life.is_directory()) {
-      line["default_ttl"] = life.span;
+      put_default(line, life);
     } else {
       line["bytes"] = size;
       line["expires"] =
@@ -53,7 +53,7 @@ void print(const Listing& listing, Lifetime life) {
     return;
   }
   const std::string words =
-      life.is_directory() ? "files made here live " + life.span : deadline_in_words(life.deadline, listing.now);
+      life.is_directory() ? default_in_words(life, listing.now) : deadline_in_words(life.deadline, listing.now);
   std::printf("%-54s %9s  %s%s\n", words.c_str(), life.is_directory() ? "" : core::format_size(size).c_str(),
               shown_name(life.path).c_str(), life.is_directory() ? "/" : "");
 }

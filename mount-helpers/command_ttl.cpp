@@ -9,7 +9,10 @@
 #include "mount-helpers/clock_report.hpp"
 #include "mount-helpers/commands.hpp"
 #include "mount-helpers/lifetimes.hpp"
+#include "mount-helpers/paths.hpp"
+#include "mount-helpers/volume.hpp"
 #include "mount-helpers/words.hpp"
+#include "node/control_server.hpp"
 
 namespace ephfs::cli {
 namespace {
@@ -19,20 +22,41 @@ using core::Error;
 using core::fail;
 using core::Result;
 
-constexpr const char* kUsage = "ephfs ttl PATH... [VALUE] [-R] [-h] [--json]";
+constexpr const char* kUsage = "ephfs ttl PATH... [[--] VALUE] [-R] [-h] [--json]";
 
 bool reads_as_value(const std::string& word) {
   if (word == "never" || core::parse_instant(word)) return true;
   return core::parse_span(word.starts_with('+') ? word.substr(1) : word).has_value();
 }
 
-std::string words_for(const Lifetime& life, core::Instant now) {
-  if (life.is_directory()) {
-    if (life.span == "never") return "files made here live for ever";
-    const auto span = core::parse_span(life.span);
-    return "files made here live " + (span ? core::describe_span(*span) : life.span) +
-           (life.mode == "fixed" ? "" : ", counted from when they were last " + life.mode);
+/// Whether something is there under that name, be it a link that leads nowhere.
+bool exists(const std::string& path) {
+  struct stat status {};
+  return ::lstat(path.c_str(), &status) == 0;
+}
+
+/// Takes the value off the words: what alone is behind "--", or the last of several when it reads as one. A second word
+/// that is neither that nor a path was meant to be. invalid_argument when the last word is a path too: which of the two
+/// was meant nobody can tell, and a wildcard must not set deadlines.
+Result<std::optional<std::string>> take_value(const ParsedArguments& parsed, std::vector<std::string>& paths) {
+  if (paths.size() < 2) return std::optional<std::string>();
+  const std::string& last = paths.back();
+  const bool is_marked = parsed.dashes && *parsed.dashes + 1 == paths.size();
+  if (!is_marked) {
+    const bool reads = reads_as_value(last);
+    if (reads && exists(last)) {
+      return fail(Error::invalid_argument, shown_name(last) + " is a time to live and a file here: write ./" +
+                                               shown_name(last) + " for the file, -- " + last + " for the time");
+    }
+    if (!reads && (paths.size() > 2 || exists(last))) return std::optional<std::string>();
   }
+  std::optional<std::string> value = std::move(paths.back());
+  paths.pop_back();
+  return value;
+}
+
+std::string words_for(const Lifetime& life, core::Instant now) {
+  if (life.is_directory()) return default_in_words(life, now);
   std::string words = deadline_in_words(life.deadline, now);
   if (life.deadline.is_never() || life.mode == "fixed") return words;
   return words + "; later with each time it is " + (life.mode == "modified" ? "written" : "written or read");
@@ -48,7 +72,7 @@ void show(const Lifetime& life, core::Instant now, bool as_json) {
   line["kind"] = kind_of(life);
   line["ttl_mode"] = life.mode;
   if (life.is_directory()) {
-    line["default_ttl"] = life.span;
+    put_default(line, life);
   } else {
     const bool never = life.deadline.is_never();
     line["expires"] = never ? json::value(nullptr) : json::value(core::format_instant(life.deadline.instant()));
@@ -57,15 +81,39 @@ void show(const Lifetime& life, core::Instant now, bool as_json) {
   std::puts(json::serialize(line).c_str());
 }
 
+/// What the volume on that device allows, as its daemon says; empty for who may not ask it.
+std::string allowed_on(dev_t device) {
+  const auto volume = mounted_volume_on(device);
+  if (!volume) return {};
+  const auto answer = node::control_get(control_socket(volume->directory), "/status");
+  if (!answer) return {};
+  boost::system::error_code error;
+  const json::value status = json::parse(*answer, error);
+  const auto* policy = error || !status.is_object() ? nullptr : status.get_object().if_contains("policy");
+  if (policy == nullptr || !policy->is_object()) return {};
+  const auto text = [&](std::string_view key) {
+    const auto* value = policy->get_object().if_contains(key);
+    return value != nullptr && value->is_string() ? std::string(value->get_string()) : std::string("?");
+  };
+  const auto* permanent = policy->get_object().if_contains("allow_permanent");
+  const bool never = permanent != nullptr && permanent->is_bool() && permanent->get_bool();
+  return text("min_ttl") + " to " + text("max_ttl") + (never ? ", or never" : "");
+}
+
+/// What a volume said EINVAL to.
+core::Failure refused(const Lifetime& life, const std::string& value) {
+  const std::string allowed = allowed_on(life.status.st_dev);
+  std::string line =
+      shown_name(life.path) + ": \"" + shown_name(value) + "\" is no time to live that the volume allows";
+  if (!allowed.empty()) line += ", which is " + allowed;
+  return fail(Error::invalid_argument, line + " (written 90s, 15m, 6h, 7d, 2w, +2h or 2026-01-02T03:04:05Z)");
+}
+
 Result<> set(const Lifetime& life, const std::string& value) {
   const std::string attribute = attribute_of(life, "ttl");
   if (::lsetxattr(life.path.c_str(), attribute.c_str(), value.data(), value.size(), 0) == 0) return {};
   const std::string name = shown_name(life.path);
-  if (errno == EINVAL) {
-    return fail(Error::invalid_argument, name + ": \"" + shown_name(value) +
-                                             "\" is no time to live that the volume allows (90s, 15m, 6h, 7d, 2w, +2h, "
-                                             "2026-01-02T03:04:05Z, never)");
-  }
+  if (errno == EINVAL) return refused(life, value);
   if (errno == EOPNOTSUPP) return fail(Error::invalid_argument, name + " is not on an ephfs mount");
   return core::fail_errno(name);
 }
@@ -137,14 +185,7 @@ Result<> run_ttl(const Arguments& arguments) {
   EPHFS_TRY(const auto parsed, parse_arguments(arguments, {{"-R", false}, {"-h", false}, {"--json", false}}));
   auto paths = parsed.words;
   if (paths.empty()) return usage(kUsage);
-  // The last word is a value when it reads as one; a second word that is neither that nor a path was meant to be.
-  std::optional<std::string> value;
-  struct stat status {};
-  const bool misspelt = paths.size() == 2 && ::lstat(paths[1].c_str(), &status) != 0;
-  if (paths.size() > 1 && (reads_as_value(paths.back()) || misspelt)) {
-    value = std::move(paths.back());
-    paths.pop_back();
-  }
+  EPHFS_TRY(const auto value, take_value(parsed, paths));
   Result<> failed;
   for (const auto& path : paths) {
     auto done = do_path(path, value, parsed);

@@ -4,6 +4,8 @@
 #pragma once
 
 #include <map>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -16,6 +18,7 @@ using Arguments = std::vector<std::string>;
 /// Arguments sorted out: words, and options with their values.
 struct ParsedArguments {
   std::vector<std::string> words;
+  std::optional<std::size_t> dashes;  // how many of the words were in front of "--", where that was given
   std::map<std::string, std::vector<std::string>> options;
 
   [[nodiscard]] bool has(const std::string& name) const { return options.contains(name); }

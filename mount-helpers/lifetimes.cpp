@@ -4,8 +4,10 @@
 #include <array>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <vector>
 
+#include <boost/json.hpp>
 #include <dirent.h>
 #include <sys/xattr.h>
 
@@ -18,15 +20,20 @@ using core::Error;
 using core::fail;
 using core::Result;
 
-Result<std::string> read_attribute(const Lifetime& life, const char* name) {
+/// None for one that is not there.
+Result<std::optional<std::string>> find_attribute(const Lifetime& life, const char* name) {
   const std::string& path = life.path;
   std::array<char, 256> room{};
   const ssize_t got = ::lgetxattr(path.c_str(), attribute_of(life, name).c_str(), room.data(), room.size());
   if (got >= 0) return std::string(room.data(), static_cast<std::size_t>(got));
-  if (errno == EOPNOTSUPP || errno == ENODATA || errno == EINVAL) {
-    return fail(Error::invalid_argument, shown_name(path) + " is not on an ephfs mount");
-  }
+  if (errno == EOPNOTSUPP || errno == ENODATA || errno == EINVAL) return std::optional<std::string>();
   return core::fail_errno(shown_name(path));
+}
+
+Result<std::string> read_attribute(const Lifetime& life, const char* name) {
+  EPHFS_TRY(auto value, find_attribute(life, name));
+  if (!value) return fail(Error::invalid_argument, shown_name(life.path) + " is not on an ephfs mount");
+  return *std::move(value);
 }
 
 bool has_vanished(const core::Failure& failure) {
@@ -55,6 +62,27 @@ const char* kind_of(const Lifetime& life) {
   }
 }
 
+std::string default_in_words(const Lifetime& directory, core::Instant now) {
+  if (!directory.default_deadline.is_never()) {
+    const std::string at = core::format_instant(directory.default_deadline.instant());
+    if (directory.default_deadline.passed(now)) {
+      return "files made here were to die at " + at + ", and live as short as the volume allows";
+    }
+    return "files made here die at " + at + ", in " + core::describe_span(directory.default_deadline.instant() - now);
+  }
+  if (directory.span == "never") return "files made here live for ever";
+  const auto span = core::parse_span(directory.span);
+  return "files made here live " + (span ? core::describe_span(*span) : directory.span) +
+         (directory.mode == "fixed" ? "" : ", counted from when they were last " + directory.mode);
+}
+
+void put_default(boost::json::object& object, const Lifetime& directory) {
+  const bool is_span = directory.default_deadline.is_never();
+  object["default_ttl"] = is_span ? boost::json::value(directory.span) : boost::json::value(nullptr);
+  object["default_expires"] = is_span ? boost::json::value(nullptr)
+                                      : boost::json::value(core::format_instant(directory.default_deadline.instant()));
+}
+
 std::string attribute_of(const Lifetime& life, const char* name) {
   const bool has_user_attributes = S_ISREG(life.status.st_mode) || life.is_directory();
   return std::string(has_user_attributes ? "user.ephfs." : "system.ephfs.") + name;
@@ -67,6 +95,10 @@ Result<Lifetime> read_lifetime(const std::string& path) {
   EPHFS_TRY(life.mode, read_attribute(life, "ttl_mode"));
   if (life.is_directory()) {
     EPHFS_TRY(life.span, read_attribute(life, "ttl"));
+    EPHFS_TRY(const auto same_for_all, find_attribute(life, "expires"));
+    if (!same_for_all) return life;
+    EPHFS_TRY(const auto at, core::parse_instant(*same_for_all));
+    life.default_deadline = core::Deadline(at);
     return life;
   }
   EPHFS_TRY(const auto expires, read_attribute(life, "expires"));

@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 
+#include <boost/json/object.hpp>
 #include <sys/stat.h>
 
 #include "core/result.hpp"
@@ -16,15 +17,21 @@ namespace ephfs::cli {
 struct Lifetime {
   std::string path;
   struct stat status {};
-  core::Deadline deadline;  // of all but a directory
-  std::string span;         // a directory's default for what is made in it: "7d", "never"
-  std::string mode;         // "fixed", "modified", "accessed"
+  core::Deadline deadline;          // of all but a directory
+  std::string span;                 // a directory's default for what is made in it: "7d", "never"
+  core::Deadline default_deadline;  // the same where that is an instant; never where it is a span
+  std::string mode;                 // "fixed", "modified", "accessed"
 
   [[nodiscard]] bool is_directory() const { return S_ISDIR(status.st_mode); }
 };
 
 /// "file", "directory", "symlink" or "special".
 [[nodiscard]] const char* kind_of(const Lifetime& life);
+
+/// A directory's default: "files made here live 1 d", "files made here die at ...".
+[[nodiscard]] std::string default_in_words(const Lifetime& directory, core::Instant now);
+/// The same as default_ttl and default_expires, of which one is null.
+void put_default(boost::json::object& object, const Lifetime& directory);
 
 /// The name of ours that `life` has an attribute under: where the kernel allows no user attributes, on symbolic links,
 /// pipes and the like, they are system.ephfs.* and not user.ephfs.*.

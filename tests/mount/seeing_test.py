@@ -44,7 +44,7 @@ class Seeing(EphfsTest):
         text = run(EPHFS, "ls", cwd=root).stdout
         self.assertIn("odd\\xff\\n\\\\name", text)
         self.assertIn("dies in 39 min", text)
-        self.assertIn("files made here live 1d", text)
+        self.assertIn("files made here live 1 d", text)
         self.assertIn("not on an ephfs mount", run(EPHFS, "ls", "/", check=False).stderr)
 
     def test_ls_without_the_daemons_word(self):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What docs/ttl.md says of real programs, open files and the command line."""
 import errno
+import json
 import os
 import pty
 import select
@@ -312,6 +313,43 @@ class CommandLine(TtlTest):
             self.assertIn("ephfs", done.stderr)
         self.assertEqual(expires(path), before)
         self.assertNotEqual(self.ttl("/proc/self/status", "1h", check=False).returncode, 0)
+
+    def test_a_refusal_names_what_the_volume_allows(self):
+        path = self.write("text")
+        self.assertRegex(self.ttl(path, "366d", check=False).stderr, r"allows, which is 1s to 365d \(")
+        self.mounted.umount()
+        eternal = self.volume("min_ttl=1m,max_ttl=30d,allow_permanent", name="eternal")
+        self.assertIn("which is 1m to 30d, or never", self.ttl(eternal.mountpoint, "1s", check=False).stderr)
+
+    def test_a_wildcard_sets_nothing(self):
+        for name in ("1", "2", "10", "100"):
+            self.write(name)
+        before = [expires(self.path(name)) for name in os.listdir(self.mounted.mountpoint)]
+        done = run("sh", "-c", f"{EPHFS} ttl *", cwd=self.mounted.mountpoint, check=False)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("write ./2 for the file, -- 2 for the time", done.stderr)
+        self.assertEqual([expires(self.path(name)) for name in os.listdir(self.mounted.mountpoint)], before)
+        done = run(EPHFS, "ttl", "1", "10", "./2", cwd=self.mounted.mountpoint)
+        self.assertEqual(len(done.stdout.splitlines()), 3)
+        run(EPHFS, "ttl", "1", "10", "--", "100", cwd=self.mounted.mountpoint)
+        for name, left in (("1", 100), ("10", 100), ("2", 86400), ("100", 86400)):
+            self.assertAlmostEqual(deadline_of(self.path(name)) - time.time(), left, delta=60, msg=name)
+
+    def test_a_directory_whose_default_is_an_instant(self):
+        directory, moment = self.path("d"), time.time() + 33 * 86400 - 60
+        os.mkdir(directory)
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
+        self.ttl(directory, at + "+00:00")
+        said = f"files made here die at {at}.000Z, in 32 d 23 h"
+        self.assertIn(said, self.ttl(directory).stdout)
+        self.assertIn(said, run(EPHFS, "ls", self.mounted.mountpoint).stdout)
+        for command in (("ttl", directory), ("ls", self.mounted.mountpoint)):
+            line = json.loads(run(EPHFS, *command, "--json").stdout)
+            self.assertEqual((line["default_ttl"], line["default_expires"]), (None, f"{at}.000Z"))
+        self.ttl(directory, "1d")
+        self.assertIn("files made here live 1 d", run(EPHFS, "ls", self.mounted.mountpoint).stdout)
+        line = json.loads(self.ttl(directory, "--json").stdout)
+        self.assertEqual((line["default_ttl"], line["default_expires"]), ("1d", None))
 
     def test_a_directory_and_its_tree(self):
         os.makedirs(self.path("d", "e"))
