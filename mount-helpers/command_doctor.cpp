@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ephfs doctor: is this machine fit to mount, and is this volume or node well? One line a check; a failed one
 // makes the exit status non-zero. --accept-clock is the owner's word that the wall clock is right.
+#include <array>
 #include <cstdio>
 
 #include <boost/json.hpp>
@@ -209,13 +210,21 @@ Result<> accept_clock(const std::filesystem::path& directory) {
   return (*clock)->accept();
 }
 
+constexpr std::array kDoctorOptions{
+    kDirOption,
+    kJsonOption,
+    ArgumentOption{"--accept-clock", "", "take the wall clock for right"},
+};
+
 }  // namespace
 
+const Synopsis kDoctor{"ephfs doctor", "[VOLUME | MOUNTPOINT | --dir DIR] [--json] [--accept-clock]",
+                       "check machine and volume", kDoctorOptions};
+
 Result<> run_doctor(const Arguments& arguments) {
-  EPHFS_TRY(const auto parsed,
-            parse_arguments(arguments, {{"--dir", true}, {"--json", false}, {"--accept-clock", false}}));
+  EPHFS_TRY(const auto parsed, parse_arguments(arguments, kDoctor));
   if (parsed.words.size() > 1 || (parsed.has("--dir") && !parsed.words.empty())) {
-    return usage("ephfs doctor [VOLUME | MOUNTPOINT | --dir DIR] [--json] [--accept-clock]");
+    return usage(kDoctor);
   }
   std::filesystem::path directory;
   if (parsed.has("--dir")) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // ephfs fetch: the file behind a link, as a member of the pool gets it.
+#include <array>
 #include <csignal>
 #include <cstdio>
 
@@ -243,13 +244,22 @@ Result<> fetch(Member& member, const net::ShareLink& link, const Destination& to
   return {};
 }
 
+constexpr std::array kFetchOptions{
+    ArgumentOption{"-o", "FILE", "what it is to be called, a directory to put it in, or - for standard output"},
+    ArgumentOption{"--dir", "DIR", "the node or volume of this machine that is in the pool"},
+    ArgumentOption{"--config", "FILE", "YAML with peers and pool"},
+    ArgumentOption{"--force", "", "replace a file that is there"},
+};
+
 }  // namespace
 
+const Synopsis kFetch{"ephfs fetch", "LINK|- [-o FILE|-] [--dir DIR] [--config FILE] [--force]",
+                      "fetch what a link shares; - reads it from standard input, where ps does not show it",
+                      kFetchOptions};
+
 Result<> run_fetch(const Arguments& arguments) {
-  EPHFS_TRY(const auto parsed,
-            parse_arguments(arguments, {{"-o", true}, {"--dir", true}, {"--config", true}, {"--force", false}}));
-  if (parsed.words.size() != 1)
-    return usage("ephfs fetch LINK|- [-o FILE] [--dir NODE_OR_VOLUME_DIR] [--config FILE] [--force]");
+  EPHFS_TRY(const auto parsed, parse_arguments(arguments, kFetch));
+  if (parsed.words.size() != 1) return usage(kFetch);
   EPHFS_TRY(const auto link, read_link(parsed.words[0]));
   if (link.deadline.passed(core::SystemClock().now())) {
     return fail(Error::not_found, "the share has ended, at " + core::format_instant(link.deadline.instant()));

@@ -2,6 +2,7 @@
 // ephfs ls: what is in a directory or tree, by when it dies. A whole tree's dying files come from the volume's daemon,
 // which has them in that order; everything else, and for those whom the daemon does not answer, through the mount.
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <optional>
 
@@ -125,11 +126,19 @@ Result<bool> list_through_daemon(const Listing& listing, const std::string& path
   return done.error();
 }
 
+constexpr std::array kLsOptions{
+    ArgumentOption{"--expiring", "SPAN", "only what dies within it: 1h"},
+    ArgumentOption{"-R", "", "all that is below, too"},
+    kJsonOption,
+};
+
 }  // namespace
 
+const Synopsis kLs{"ephfs ls", "[--expiring SPAN] [-R] [--json] [PATH]", "what is there, by when it dies", kLsOptions};
+
 Result<> run_ls(const Arguments& arguments) {
-  EPHFS_TRY(auto parsed, parse_arguments(arguments, {{"--expiring", true}, {"-R", false}, {"--json", false}}));
-  if (parsed.words.size() > 1) return usage("ephfs ls [--expiring 1h] [-R] [--json] [PATH]");
+  EPHFS_TRY(auto parsed, parse_arguments(arguments, kLs));
+  if (parsed.words.size() > 1) return usage(kLs);
   const std::string path = parsed.words.empty() ? "." : parsed.words[0];
   Listing listing;
   listing.now = time_on(path);
@@ -138,7 +147,7 @@ Result<> run_ls(const Arguments& arguments) {
   listing.as_json = parsed.has("--json");
   if (parsed.has("--expiring")) {
     const auto span = core::parse_span(parsed.value("--expiring"));
-    if (!span) return fail(Error::invalid_argument, "option --expiring " + parsed.value("--expiring"));
+    if (!span) return bad_option(parsed, "--expiring", "a span like 90s, 15m, 6h or 7d");
     listing.until = std::min(listing.now + *span, core::kInstantMax);
   }
   if (listing.deep && listing.until) {

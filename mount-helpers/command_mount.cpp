@@ -25,7 +25,7 @@ constexpr int kUsageStatus = 1;
 constexpr int kMountFailedStatus = 32;
 
 Result<VolumeRequest> understand(const ParsedArguments& parsed) {
-  if (parsed.words.size() != 2) return usage("ephfs mount VOLUME MOUNTPOINT [-o OPT,...] [--foreground]");
+  if (parsed.words.size() != 2) return usage(kMount);
   VolumeRequest request;
   EPHFS_TRY(request.directory, volume_directory(parsed.words[0]));
   request.mountpoint = std::filesystem::absolute(parsed.words[1]).lexically_normal().string();
@@ -67,14 +67,24 @@ Result<> run_fusermount(const std::string& mountpoint) {
   return {};
 }
 
+constexpr std::array kMountOptions{
+    ArgumentOption{"-o", "OPTION,...", "mount options"},
+    ArgumentOption{"--foreground", "", "stay in the foreground; messages on standard error"},
+    ArgumentOption{"-f", "", "the same"},
+};
+
 }  // namespace
+
+const Synopsis kMount{"ephfs mount", "VOLUME MOUNTPOINT [-o OPTION,...] [--foreground]",
+                      "mount a volume; made on first use", kMountOptions};
+const Synopsis kUmount{"ephfs umount", "MOUNTPOINT", "unmount, and wait until the volume is free", {}};
 
 int run_mount(const Arguments& arguments) {
   const auto refuse = [](const core::Failure& failure, int status) {
-    std::fprintf(stderr, "ephfs: %s\n", failure.message().c_str());
+    std::fprintf(stderr, "ephfs: %s\n", line_of(failure).c_str());
     return status;
   };
-  const auto parsed = parse_arguments(arguments, {{"-o", true}, {"--foreground", false}, {"-f", false}});
+  const auto parsed = parse_arguments(arguments, kMount);
   if (!parsed) return refuse(parsed.error(), kUsageStatus);
   auto request = understand(*parsed);
   if (!request) return refuse(request.error(), kUsageStatus);
@@ -86,8 +96,8 @@ int run_mount(const Arguments& arguments) {
 
 Result<> run_umount(const Arguments& arguments) {
   constexpr std::chrono::seconds kPatience{10};
-  EPHFS_TRY(const auto parsed, parse_arguments(arguments, {}));
-  if (parsed.words.size() != 1) return usage("ephfs umount MOUNTPOINT");
+  EPHFS_TRY(const auto parsed, parse_arguments(arguments, kUmount));
+  if (parsed.words.size() != 1) return usage(kUmount);
   const std::string mountpoint = std::filesystem::absolute(parsed.words[0]).lexically_normal().string();
   std::filesystem::path directory;
   for (const auto& volume : mounted_volumes()) {

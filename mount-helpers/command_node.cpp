@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // ephfs node, invite and join: being in a pool.
+#include <array>
 #include <charconv>
 #include <csignal>
 #include <cstdio>
@@ -34,20 +35,18 @@ constexpr std::chrono::seconds kJoinPatience{15};
 
 Result<node::NodeOptions> understand_node(const ParsedArguments& parsed) {
   if (!parsed.words.empty() || !parsed.has("--dir") || !parsed.has("--listen")) {
-    return usage(
-        "ephfs node --dir DIR --listen HOST:PORT [--capacity 10G] [--advertise HOST:PORT] [--join TOKEN] "
-        "[--config FILE]");
+    return usage(kNode);
   }
   node::NodeOptions options;
   options.directory = std::filesystem::absolute(parsed.value("--dir")).lexically_normal();
   options.listen = parsed.value("--listen");
   if (auto address = core::parse_address(options.listen, true); !address) {
-    return fail(Error::invalid_argument, "option --listen " + options.listen + ": expected HOST:PORT");
+    return bad_option(parsed, "--listen", "HOST:PORT");
   }
   options.advertise = parsed.value("--advertise");
   if (parsed.has("--capacity")) {
     auto capacity = core::parse_size(parsed.value("--capacity"));
-    if (!capacity) return fail(Error::invalid_argument, "option --capacity " + parsed.value("--capacity"));
+    if (!capacity) return bad_option(parsed, "--capacity", "a size like 10G, 512M or a number of bytes");
     options.capacity = *capacity;
   }
   options.include_local = false;
@@ -104,44 +103,66 @@ Result<> serve_node(node::NodeOptions options, const std::string& token, const s
 
 /// The node directory that a command means: --dir, or the embedded node of a volume.
 Result<std::filesystem::path> node_directory(const ParsedArguments& parsed, std::size_t volume_word,
-                                             const std::string& usage_line) {
+                                             const Synopsis& synopsis) {
   const bool has_volume = parsed.words.size() == volume_word + 1;
-  if (parsed.words.size() > volume_word + 1 || has_volume == parsed.has("--dir")) return usage(usage_line);
+  if (parsed.words.size() > volume_word + 1 || has_volume == parsed.has("--dir")) return usage(synopsis);
   if (!has_volume) return std::filesystem::absolute(parsed.value("--dir")).lexically_normal();
-  EPHFS_TRY(const auto volume, volume_directory(parsed.words[volume_word]));
+  EPHFS_TRY(const auto volume, find_volume(parsed.words[volume_word]));
   return node_directory_of(volume);
 }
 
+constexpr std::array kNodeOptions{
+    ArgumentOption{"--dir", "DIR", "where it keeps them; made on first use"},
+    ArgumentOption{"--listen", "HOST:PORT", "where it serves; port 0: any that is free"},
+    ArgumentOption{"--capacity", "SIZE", "how much it stores at most: 10G"},
+    ArgumentOption{"--advertise", "HOST:PORT", "what others reach it by, where that is not what it listens on"},
+    ArgumentOption{"--join", "TOKEN", "join the pool that made the token"},
+    ArgumentOption{"--config", "FILE", "YAML with peers and pool"},
+};
+constexpr std::array kInviteOptions{
+    kDirOption,
+    ArgumentOption{"--uses", "N", "how many may join with it; 1"},
+    ArgumentOption{"--ttl", "SPAN", "how long it is good for; 1h"},
+};
+constexpr std::array kJoinOptions{
+    kDirOption,
+    ArgumentOption{"--advertise", "HOST:PORT", "what others reach the node by"},
+};
+
 }  // namespace
+
+const Synopsis kNode{
+    "ephfs node",
+    "--dir DIR --listen HOST:PORT [--capacity SIZE] [--advertise HOST:PORT] [--join TOKEN] [--config FILE]",
+    "store shards for others", kNodeOptions};
+const Synopsis kInvite{"ephfs invite", "(VOLUME | MOUNTPOINT | --dir DIR) [--uses N] [--ttl SPAN]",
+                       "print a token that lets machines join the pool", kInviteOptions};
+const Synopsis kJoin{"ephfs join", "TOKEN (VOLUME | --dir DIR [--advertise HOST:PORT])",
+                     "join the pool that made the token", kJoinOptions};
 
 int run_node(const Arguments& arguments) {
   const auto outcome = [&]() -> Result<> {
-    EPHFS_TRY(const auto parsed, parse_arguments(arguments, {{"--dir", true},
-                                                             {"--listen", true},
-                                                             {"--capacity", true},
-                                                             {"--advertise", true},
-                                                             {"--join", true},
-                                                             {"--config", true}}));
+    EPHFS_TRY(const auto parsed, parse_arguments(arguments, kNode));
     EPHFS_TRY(auto options, understand_node(parsed));
     return serve_node(std::move(options), parsed.value("--join"), parsed.value("--config"));
   }();
   if (outcome) return 0;
-  core::log_line(outcome.error().message());
+  core::log_line(line_of(outcome.error()));
   return 1;
 }
 
 Result<> run_invite(const Arguments& arguments) {
   constexpr std::uint32_t kUsesMax = 4096;
-  EPHFS_TRY(const auto parsed, parse_arguments(arguments, {{"--dir", true}, {"--uses", true}, {"--ttl", true}}));
-  EPHFS_TRY(const auto directory, node_directory(parsed, 0, "ephfs invite (VOLUME | --dir DIR) [--uses N] [--ttl 1h]"));
+  EPHFS_TRY(const auto parsed, parse_arguments(arguments, kInvite));
+  EPHFS_TRY(const auto directory, node_directory(parsed, 0, kInvite));
   const std::string uses_text = parsed.value("--uses", "1");
   std::uint32_t uses = 0;
   const auto [end, error] = std::from_chars(uses_text.data(), uses_text.data() + uses_text.size(), uses);
   if (error != std::errc{} || end != uses_text.data() + uses_text.size() || uses == 0 || uses > kUsesMax) {
-    return fail(Error::invalid_argument, "option --uses " + uses_text + ": expected 1 to " + std::to_string(kUsesMax));
+    return bad_option(parsed, "--uses", "1 to " + std::to_string(kUsesMax));
   }
   auto lasts = core::parse_span(parsed.value("--ttl", "1h"));
-  if (!lasts) return fail(Error::invalid_argument, "option --ttl " + parsed.value("--ttl"));
+  if (!lasts) return bad_option(parsed, "--ttl", "a span like 90s, 15m, 6h or 7d");
   // A volume's daemon answers for the node in it.
   const core::Instant now = time_in(parsed.has("--dir") ? directory : directory.parent_path());
   EPHFS_TRY(const auto token, node::invite(directory, now, *lasts, uses));
@@ -150,10 +171,9 @@ Result<> run_invite(const Arguments& arguments) {
 }
 
 Result<> run_join(const Arguments& arguments) {
-  const std::string line = "ephfs join TOKEN (VOLUME | --dir DIR [--advertise HOST:PORT])";
-  EPHFS_TRY(const auto parsed, parse_arguments(arguments, {{"--dir", true}, {"--advertise", true}}));
-  if (parsed.words.empty()) return usage(line);
-  EPHFS_TRY(const auto directory, node_directory(parsed, 1, line));
+  EPHFS_TRY(const auto parsed, parse_arguments(arguments, kJoin));
+  if (parsed.words.empty()) return usage(kJoin);
+  EPHFS_TRY(const auto directory, node_directory(parsed, 1, kJoin));
   EPHFS_TRY_VOID(net::parse_token(parsed.words[0]));
   if (!parsed.has("--dir")) EPHFS_TRY_VOID(make_private_directory(directory.parent_path()));
   EPHFS_TRY_VOID(make_private_directory(directory));

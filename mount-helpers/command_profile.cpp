@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // ephfs profile: has a daemon measure itself for a while, and shows where the time went. Ctrl-C ends it early.
+#include <array>
 #include <charconv>
 #include <chrono>
 #include <csignal>
@@ -18,7 +19,6 @@ namespace json = boost::json;
 using core::Error;
 using core::Result;
 
-constexpr const char* kUsage = "ephfs profile [VOLUME | MOUNTPOINT | --dir DIR] [--seconds N] [--json]";
 constexpr unsigned kSecondsDefault = 10;
 
 volatile std::sig_atomic_t interrupted = 0;
@@ -78,23 +78,32 @@ void print_stages(const json::array& rows, double lasted) {
   }
 }
 
+constexpr std::array kProfileOptions{
+    kDirOption,
+    ArgumentOption{"--seconds", "N", "for how long it measures; 10"},
+    kJsonOption,
+};
+
 }  // namespace
 
+const Synopsis kProfile{"ephfs profile", "[VOLUME | MOUNTPOINT | --dir DIR] [--seconds N] [--json]",
+                        "where a daemon's time goes", kProfileOptions};
+
 Result<> run_profile(const Arguments& arguments) {
-  EPHFS_TRY(const auto parsed, parse_arguments(arguments, {{"--dir", true}, {"--seconds", true}, {"--json", false}}));
+  EPHFS_TRY(const auto parsed, parse_arguments(arguments, kProfile));
   unsigned span = kSecondsDefault;
   if (parsed.has("--seconds")) {
     const std::string text = parsed.value("--seconds");
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), span);
     if (error != std::errc{} || end != text.data() + text.size() || span == 0 || span > 3600) {
-      return core::fail(Error::invalid_argument, "--seconds " + text + ": 1 to 3600");
+      return bad_option(parsed, "--seconds", "1 to 3600");
     }
   }
   std::signal(SIGINT, [](int) { interrupted = 1; });
-  EPHFS_TRY(const auto started, ask_daemon(parsed, "/profile?start=" + std::to_string(span), kUsage));
+  EPHFS_TRY(const auto started, ask_daemon(parsed, "/profile?start=" + std::to_string(span), kProfile));
   wait_seconds(span);
   std::signal(SIGINT, SIG_DFL);
-  EPHFS_TRY(const auto answer, ask_daemon(parsed, "/profile?stop", kUsage));
+  EPHFS_TRY(const auto answer, ask_daemon(parsed, "/profile?stop", kProfile));
   if (parsed.has("--json")) {
     std::puts(answer.c_str());
     return {};

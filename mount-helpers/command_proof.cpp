@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ephfs proof and verify: what was signed about a file, and whether it holds.
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
@@ -194,12 +195,26 @@ Result<std::size_t> verify_file(const std::string& path, const VerifyWishes& wis
   return verify_stream(path, in, wishes);
 }
 
+constexpr std::array kProofOptions{
+    ArgumentOption{"--passphrase-file", "FILE", "of a volume that is not mounted"},
+};
+constexpr std::array kVerifyOptions{
+    ArgumentOption{"--owner", "HEX", "whose they have to be"},
+    ArgumentOption{"--complete", "", "every deletion of the dead, and of the key, has to be proven"},
+    kJsonOption,
+};
+
 }  // namespace
 
+const Synopsis kProof{"ephfs proof", "PATH | FILE-ID [VOLUME] [--passphrase-file FILE]",
+                      "print what was signed about a file, living or dead", kProofOptions};
+const Synopsis kVerify{"ephfs verify", "PROOF...|- [--owner HEX] [--complete] [--json] | PATH [--json]",
+                       "check proofs, or a mounted file's every shard", kVerifyOptions};
+
 Result<> run_proof(const Arguments& arguments) {
-  EPHFS_TRY(const auto parsed, parse_arguments(arguments, {{"--passphrase-file", true}}));
+  EPHFS_TRY(const auto parsed, parse_arguments(arguments, kProof));
   const auto& words = parsed.words;
-  if (words.empty() || words.size() > 2) return usage("ephfs proof PATH | FILE-ID [VOLUME] [--passphrase-file FILE]");
+  if (words.empty() || words.size() > 2) return usage(kProof);
   const auto file = core::FileId::from_hex(words[0]);
   if (!file && words.size() > 1) return fail(Error::invalid_argument, words[0] + " is no file id");
   const bool by_path = !file || (words.size() == 1 && std::filesystem::exists(words[0]));
@@ -211,12 +226,11 @@ Result<> run_proof(const Arguments& arguments) {
 }
 
 Result<> run_verify(const Arguments& arguments) {
-  EPHFS_TRY(const auto parsed,
-            parse_arguments(arguments, {{"--json", false}, {"--complete", false}, {"--owner", true}}));
-  if (parsed.words.empty()) return usage("ephfs verify PROOF... [--owner HEX] [--complete] [--json] | PATH [--json]");
+  EPHFS_TRY(const auto parsed, parse_arguments(arguments, kVerify));
+  if (parsed.words.empty()) return usage(kVerify);
   const VerifyWishes wishes{parsed.has("--json"), parsed.has("--complete"), parsed.value("--owner")};
   if (parsed.has("--owner") && !core::OwnerId::from_hex(wishes.owner)) {
-    return fail(Error::invalid_argument, "option --owner " + wishes.owner + ": expected 64 hexadecimal digits");
+    return bad_option(parsed, "--owner", "64 hexadecimal digits");
   }
   if (parsed.words.size() == 1) {
     if (const auto file = mounted_file(parsed.words[0])) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // ephfs share: a link by which others of the pool fetch one file, for a while and so many times.
+#include <array>
 #include <charconv>
 #include <cstdio>
 
@@ -32,12 +33,12 @@ core::Failure explained(const core::Failure& failure, const MountedVolume& volum
   return failure;
 }
 
-Result<std::uint32_t> parse_count(const std::string& text) {
+Result<std::uint32_t> parse_count(const ParsedArguments& parsed) {
+  const std::string text = parsed.value("--max-fetches");
   std::uint32_t count = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
   if (error != std::errc{} || end != text.data() + text.size() || count == 0 || count > core::kShareFetchesMax) {
-    return fail(Error::invalid_argument,
-                "option --max-fetches " + text + ": expected 1 to " + std::to_string(core::kShareFetchesMax));
+    return bad_option(parsed, "--max-fetches", "1 to " + std::to_string(core::kShareFetchesMax));
   }
   return count;
 }
@@ -53,21 +54,29 @@ Result<struct stat> readable_file(const std::string& path) {
   return status;
 }
 
+constexpr std::array kShareOptions{
+    ArgumentOption{"--ttl", "SPAN", "how long it is good for; as long as the file lives"},
+    ArgumentOption{"--max-fetches", "N", "how often it can be fetched; as often as somebody likes"},
+    kJsonOption,
+};
+
 }  // namespace
 
+const Synopsis kShare{"ephfs share", "FILE [--ttl SPAN] [--max-fetches N] [--json]",
+                      "print a link by which others of the pool fetch it", kShareOptions};
+
 Result<> run_share(const Arguments& arguments) {
-  EPHFS_TRY(const auto parsed,
-            parse_arguments(arguments, {{"--ttl", true}, {"--max-fetches", true}, {"--json", false}}));
-  if (parsed.words.size() != 1) return usage("ephfs share FILE [--ttl 1h] [--max-fetches 3] [--json]");
+  EPHFS_TRY(const auto parsed, parse_arguments(arguments, kShare));
+  if (parsed.words.size() != 1) return usage(kShare);
   const std::string& path = parsed.words[0];
   ShareQuestion question;
   if (parsed.has("--ttl")) {
     const auto span = core::parse_span(parsed.value("--ttl"));
-    if (!span) return fail(Error::invalid_argument, "option --ttl " + parsed.value("--ttl"));
+    if (!span) return bad_option(parsed, "--ttl", "a span like 90s, 15m, 6h or 7d");
     question.ttl = *span;
   }
   if (parsed.has("--max-fetches")) {
-    EPHFS_TRY(question.fetches_max, parse_count(parsed.value("--max-fetches")));
+    EPHFS_TRY(question.fetches_max, parse_count(parsed));
   }
 
   EPHFS_TRY(const auto file, readable_file(path));

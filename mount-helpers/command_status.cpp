@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // ephfs status and peers: what the control socket of a volume or node says, for people or, with --json, for programs.
+#include <array>
 #include <cstdio>
 
 #include <boost/json.hpp>
@@ -57,16 +58,25 @@ void print_peers(const json::array& peers) {
   }
 }
 
-Result<ParsedArguments> parse(const Arguments& arguments) {
-  return parse_arguments(arguments, {{"--dir", true}, {"--json", false}});
-}
+constexpr std::array kStatusOptions{
+    kDirOption,
+    kJsonOption,
+};
+constexpr std::array kPeersOptions{
+    kDirOption,
+    kJsonOption,
+};
 
 }  // namespace
 
+const Synopsis kStatus{"ephfs status", "[VOLUME | MOUNTPOINT | --dir DIR] [--json]", "how a volume or node fares",
+                       kStatusOptions};
+const Synopsis kPeers{"ephfs peers", "[VOLUME | MOUNTPOINT | --dir DIR] [--json]",
+                      "who is in the pool, and who answers", kPeersOptions};
+
 Result<> run_status(const Arguments& arguments) {
-  EPHFS_TRY(const auto parsed, parse(arguments));
-  EPHFS_TRY(const auto answer,
-            ask_daemon(parsed, "/status", "ephfs status [VOLUME | MOUNTPOINT | --dir DIR] [--json]"));
+  EPHFS_TRY(const auto parsed, parse_arguments(arguments, kStatus));
+  EPHFS_TRY(const auto answer, ask_daemon(parsed, "/status", kStatus));
   if (parsed.has("--json")) {
     std::puts(answer.c_str());
   } else {
@@ -78,8 +88,8 @@ Result<> run_status(const Arguments& arguments) {
 }
 
 Result<> run_peers(const Arguments& arguments) {
-  EPHFS_TRY(const auto parsed, parse(arguments));
-  EPHFS_TRY(const auto answer, ask_daemon(parsed, "/peers", "ephfs peers [VOLUME | MOUNTPOINT | --dir DIR] [--json]"));
+  EPHFS_TRY(const auto parsed, parse_arguments(arguments, kPeers));
+  EPHFS_TRY(const auto answer, ask_daemon(parsed, "/peers", kPeers));
   if (parsed.has("--json")) {
     std::puts(answer.c_str());
   } else {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ephfs top: how a volume or node fares, again and again, with what happens meanwhile below. On a terminal it is one
 // screen that is drawn anew; elsewhere one line a look and one an event.
+#include <array>
 #include <charconv>
 #include <cstdio>
 #include <deque>
@@ -245,24 +246,33 @@ class Top {
   std::deque<std::string> events_;
 };
 
+constexpr std::array kTopOptions{
+    kDirOption,
+    kJsonOption,
+    ArgumentOption{"--interval", "SPAN", "how often it looks; 2s"},
+    ArgumentOption{"--count", "N", "how many times it looks; without end"},
+};
+
 }  // namespace
 
+const Synopsis kTop{"ephfs top", "[VOLUME | MOUNTPOINT | --dir DIR] [--interval SPAN] [--count N] [--json]",
+                    "the same as status, as it goes on", kTopOptions};
+
 Result<> run_top(const Arguments& arguments) {
-  EPHFS_TRY(const auto parsed,
-            parse_arguments(arguments, {{"--dir", true}, {"--json", false}, {"--interval", true}, {"--count", true}}));
+  EPHFS_TRY(const auto parsed, parse_arguments(arguments, kTop));
   if (parsed.words.size() > 1 || (parsed.has("--dir") && !parsed.words.empty())) {
-    return usage("ephfs top [VOLUME | MOUNTPOINT | --dir DIR] [--interval 2s] [--count N] [--json]");
+    return usage(kTop);
   }
   const auto interval = core::parse_span(parsed.value("--interval", "2s"));
   if (!interval || *interval < kIntervalMin || *interval > std::chrono::hours(1)) {
-    return fail(Error::invalid_argument, "option --interval " + parsed.value("--interval") + ": expected 100ms to 1h");
+    return bad_option(parsed, "--interval", "100ms to 1h");
   }
   std::uint64_t looks = 0;  // without end
   if (parsed.has("--count")) {
     const std::string text = parsed.value("--count");
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), looks);
     if (error != std::errc{} || end != text.data() + text.size() || looks == 0) {
-      return fail(Error::invalid_argument, "option --count " + text);
+      return bad_option(parsed, "--count", "a number, 1 or more");
     }
   }
   std::filesystem::path directory;

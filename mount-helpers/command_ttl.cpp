@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // ephfs ttl PATH... [VALUE] [-R] [-h] [--json]: shows or sets when things die, in words.
+#include <array>
 #include <cstdio>
 #include <filesystem>
 
@@ -21,8 +22,6 @@ namespace json = boost::json;
 using core::Error;
 using core::fail;
 using core::Result;
-
-constexpr const char* kUsage = "ephfs ttl PATH... [[--] VALUE] [-R] [-h] [--json]";
 
 bool reads_as_value(const std::string& word) {
   if (word == "never" || core::parse_instant(word)) return true;
@@ -179,12 +178,21 @@ Result<> do_path(const std::string& named, const std::optional<std::string>& val
   return visit(path, wish, totals);
 }
 
+constexpr std::array kTtlOptions{
+    ArgumentOption{"-R", "", "directories and all that is below them"},
+    ArgumentOption{"-h", "", "a symbolic link itself, not what it leads to"},
+    kJsonOption,
+};
+
 }  // namespace
 
+const Synopsis kTtl{"ephfs ttl", "PATH... [[--] VALUE] [-R] [-h] [--json]",
+                    "show or set when files die: 90s, 15m, 6h, 7d, 2w, +2h, 2026-01-02T03:04:05Z, never", kTtlOptions};
+
 Result<> run_ttl(const Arguments& arguments) {
-  EPHFS_TRY(const auto parsed, parse_arguments(arguments, {{"-R", false}, {"-h", false}, {"--json", false}}));
+  EPHFS_TRY(const auto parsed, parse_arguments(arguments, kTtl));
   auto paths = parsed.words;
-  if (paths.empty()) return usage(kUsage);
+  if (paths.empty()) return usage(kTtl);
   EPHFS_TRY(const auto value, take_value(parsed, paths));
   Result<> failed;
   for (const auto& path : paths) {
@@ -192,7 +200,7 @@ Result<> run_ttl(const Arguments& arguments) {
     if (done) continue;
     // Every path has its turn; the first failure is the command's, the others have a line of their own.
     if (!failed)
-      std::fprintf(stderr, "ephfs: %s\n", done.error().message().c_str());
+      std::fprintf(stderr, "ephfs: %s\n", line_of(done.error()).c_str());
     else
       failed = std::move(done);
   }

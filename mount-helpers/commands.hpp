@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The commands of `ephfs`, one function each, and how their arguments are read. A failure is printed by main as one
-// line.
+// The commands of `ephfs`, one function each, how they are called, and how their arguments are read. A failure is
+// printed by main as one line.
 #pragma once
 
 #include <map>
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/result.hpp"
@@ -28,14 +29,39 @@ struct ParsedArguments {
   [[nodiscard]] std::string joined(const std::string& name) const;
 };
 struct ArgumentOption {
-  std::string name;  // "-o", "--foreground"
-  bool takes_value;
+  std::string_view name;   // "-o", "--foreground"
+  std::string_view value;  // what it takes, for people: "DIR"; empty: nothing
+  std::string_view help;
+};
+/// How a command is called: what parses its arguments and what its --help says.
+struct Synopsis {
+  std::string_view command;  // "ephfs ttl"
+  std::string_view form;     // "PATH... [VALUE] [-R]"
+  std::string_view help;     // one line
+  std::span<const ArgumentOption> options;
 };
 /// invalid_argument for an unknown option or a missing value. "--" ends the options; --name=value is understood.
-[[nodiscard]] core::Result<ParsedArguments> parse_arguments(const Arguments& arguments,
-                                                            const std::vector<ArgumentOption>& options);
-/// invalid_argument: "usage: " and the line.
-[[nodiscard]] core::Failure usage(const std::string& line);
+[[nodiscard]] core::Result<ParsedArguments> parse_arguments(const Arguments& arguments, const Synopsis& synopsis);
+/// invalid_argument: "usage: " and how it is called.
+[[nodiscard]] core::Failure usage(const Synopsis& synopsis);
+/// invalid_argument: "option --count x: expected 1 or more".
+[[nodiscard]] core::Failure bad_option(const ParsedArguments& parsed, const std::string& name,
+                                       const std::string& expected);
+/// Whether --help is asked for; -h too, but where that is an option of the command's own and not the only argument.
+[[nodiscard]] bool wants_help(const Arguments& arguments, const Synopsis& synopsis);
+/// What --help prints: how it is called, what it does, and a line for each option.
+[[nodiscard]] std::string help_text(const Synopsis& synopsis);
+/// The line that a command says of a failure: its message, without the code's words where those say nothing more.
+[[nodiscard]] std::string line_of(const core::Failure& failure);
+
+/// Writes out what was printed. What could not be written, now or before, is a failure.
+[[nodiscard]] core::Result<> finish_output();
+
+constexpr ArgumentOption kDirOption{"--dir", "DIR", "the directory of a node, or of a volume"};
+constexpr ArgumentOption kJsonOption{"--json", "", "for programs: JSON"};
+
+extern const Synopsis kMount, kUmount, kNode, kInvite, kJoin, kPeers, kTtl, kLs, kShare, kFetch, kStatus, kProfile,
+    kDoctor, kTop, kProof, kAudit, kVerify;
 
 /// Mounts; the exit status is mount(8)'s: 1 for a wrong call, 32 for a mount that failed.
 [[nodiscard]] int run_mount(const Arguments& arguments);

@@ -26,8 +26,8 @@ core::Result<std::string> ask_daemon_in(const std::filesystem::path& directory, 
 }
 
 core::Result<std::string> ask_daemon(const ParsedArguments& parsed, const std::string& target,
-                                     const std::string& usage_line) {
-  if (parsed.words.size() > 1 || (parsed.has("--dir") && !parsed.words.empty())) return usage(usage_line);
+                                     const Synopsis& synopsis) {
+  if (parsed.words.size() > 1 || (parsed.has("--dir") && !parsed.words.empty())) return usage(synopsis);
   std::filesystem::path directory;
   if (parsed.has("--dir")) {
     directory = std::filesystem::absolute(parsed.value("--dir")).lexically_normal();

@@ -19,6 +19,6 @@ namespace ephfs::cli {
 /// Asks the daemon that the arguments name (a volume, a mountpoint, --dir DIR, or the only volume that is mounted) for
 /// `target`. invalid_argument, the usage, for other words; else as ask_daemon_in().
 [[nodiscard]] core::Result<std::string> ask_daemon(const ParsedArguments& parsed, const std::string& target,
-                                                   const std::string& usage_line);
+                                                   const Synopsis& synopsis);
 
 }  // namespace ephfs::cli

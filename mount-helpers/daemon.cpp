@@ -8,6 +8,7 @@
 
 #include "core/files.hpp"
 #include "core/log.hpp"
+#include "mount-helpers/commands.hpp"
 
 namespace ephfs::cli {
 namespace {
@@ -22,7 +23,7 @@ void leave_terminal() {
 
 int report(const core::Result<>& result, int failed_status) {
   if (result) return 0;
-  core::log_line(result.error().message());
+  core::log_line(line_of(result.error()));
   return failed_status;
 }
 

@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <sys/xattr.h>
 
+#include "mount-helpers/commands.hpp"
 #include "mount-helpers/words.hpp"
 
 namespace ephfs::cli {
@@ -44,7 +45,7 @@ void note(WalkCounts& counts, const Result<>& done) {
   ++counts.visited;
   if (done || has_vanished(done.error())) return;
   ++counts.failed;
-  std::fprintf(stderr, "ephfs: %s\n", done.error().message().c_str());
+  std::fprintf(stderr, "ephfs: %s\n", line_of(done.error()).c_str());
 }
 
 }  // namespace

@@ -6,80 +6,77 @@
 
 #include "core/secret.hpp"
 #include "mount-helpers/commands.hpp"
+#include "mount-helpers/mount_options.hpp"
 
 namespace ephfs::cli {
 namespace {
 
-/// Most commands say how they went as a Result; the two that become daemons have exit statuses of their own.
-int report(const core::Result<>& result) {
-  if (result) return 0;
-  std::fprintf(stderr, "ephfs: %s\n", result.error().message().c_str());
-  return 1;
-}
+constexpr Synopsis kVersion{"ephfs version", "", "print the version", {}};
 
 core::Result<> run_version(const Arguments& arguments) {
-  if (!arguments.empty()) return usage("ephfs version");
+  if (!arguments.empty()) return usage(kVersion);
   std::puts("ephfs " EPHFS_VERSION);
   return {};
 }
 
+int fail_with(const core::Failure& failure) {
+  std::fprintf(stderr, "ephfs: %s\n", line_of(failure).c_str());
+  return 1;
+}
+
+/// Most commands say how they went as a Result; the two that become daemons have exit statuses of their own.
+template <core::Result<> (*command)(const Arguments&)>
+int run(const Arguments& arguments) {
+  const auto done = command(arguments);
+  return done ? 0 : fail_with(done.error());
+}
+
 struct Command {
-  std::string_view name;
-  std::string_view help;
+  const Synopsis* synopsis;
   int (*run)(const Arguments&);
+
+  [[nodiscard]] std::string_view name() const { return synopsis->command.substr(synopsis->command.find(' ') + 1); }
 };
 
 constexpr std::array kCommands{
-    Command{"mount", "VOLUME MOUNTPOINT [-o OPT,...] [--foreground]   mount a volume; made on first use", run_mount},
-    Command{"umount", "MOUNTPOINT                                      unmount, and wait until the volume is free",
-            [](const Arguments& a) { return report(run_umount(a)); }},
-    Command{"node", "--dir DIR --listen HOST:PORT [--capacity 10G] [--advertise HOST:PORT] [--join TOKEN]", run_node},
-    Command{"invite", "[VOLUME | --dir DIR] [--uses N] [--ttl 1h]      print a token that lets machines join the pool",
-            [](const Arguments& a) { return report(run_invite(a)); }},
-    Command{"join", "TOKEN (VOLUME | --dir DIR)                      join the pool that made the token",
-            [](const Arguments& a) { return report(run_join(a)); }},
-    Command{"peers", "[VOLUME | MOUNTPOINT | --dir DIR] [--json]      who is in the pool, and who answers",
-            [](const Arguments& a) { return report(run_peers(a)); }},
-    Command{"ttl", "PATH... [VALUE] [-R] [-h] [--json]              show or set when files die",
-            [](const Arguments& a) { return report(run_ttl(a)); }},
-    Command{"ls", "[--expiring 1h] [-R] [--json] [PATH]            what is there, by when it dies",
-            [](const Arguments& a) { return report(run_ls(a)); }},
-    Command{"share",
-            "FILE [--ttl 1h] [--max-fetches N] [--json]       print a link by which others of the pool fetch it",
-            [](const Arguments& a) { return report(run_share(a)); }},
-    Command{"fetch",
-            "LINK|- [-o FILE] [--dir DIR] [--force]           fetch what a link shares; - reads it from standard "
-            "input, where ps does not show it",
-            [](const Arguments& a) { return report(run_fetch(a)); }},
-    Command{"status", "[VOLUME | MOUNTPOINT | --dir DIR] [--json]      how a volume or node fares",
-            [](const Arguments& a) { return report(run_status(a)); }},
-    Command{"profile", "[VOLUME | MOUNTPOINT | --dir DIR] [--seconds 10] [--json]  where a daemon's time goes",
-            [](const Arguments& a) { return report(run_profile(a)); }},
-    Command{"doctor", "[VOLUME | MOUNTPOINT | --dir DIR] [--json] [--accept-clock]   check machine and volume",
-            [](const Arguments& a) { return report(run_doctor(a)); }},
-    Command{"top", "[VOLUME | MOUNTPOINT | --dir DIR] [--interval 2s] [--count N] [--json]   the same as it goes on",
-            [](const Arguments& a) { return report(run_top(a)); }},
-    Command{"proof",
-            "PATH | FILE-ID [VOLUME]                         print what was signed about a file, living or dead",
-            [](const Arguments& a) { return report(run_proof(a)); }},
-    Command{"audit",
-            "[VOLUME | MOUNTPOINT] [--all | --ttl] [--json]  ask nodes to prove what they hold; find what outlived its "
-            "time",
-            [](const Arguments& a) { return report(run_audit(a)); }},
-    Command{"verify",
-            "PROOF... [--owner HEX] [--complete] | PATH [--json]  check proofs, or a mounted file's every shard",
-            [](const Arguments& a) { return report(run_verify(a)); }},
-    Command{"version", "                                                print the version",
-            [](const Arguments& a) { return report(run_version(a)); }},
+    Command{&kMount, run_mount},        Command{&kUmount, run<run_umount>}, Command{&kNode, run_node},
+    Command{&kInvite, run<run_invite>}, Command{&kJoin, run<run_join>},     Command{&kPeers, run<run_peers>},
+    Command{&kTtl, run<run_ttl>},       Command{&kLs, run<run_ls>},         Command{&kShare, run<run_share>},
+    Command{&kFetch, run<run_fetch>},   Command{&kStatus, run<run_status>}, Command{&kProfile, run<run_profile>},
+    Command{&kDoctor, run<run_doctor>}, Command{&kTop, run<run_top>},       Command{&kProof, run<run_proof>},
+    Command{&kAudit, run<run_audit>},   Command{&kVerify, run<run_verify>}, Command{&kVersion, run<run_version>},
 };
 
-int print_help(FILE* out, int status) {
-  std::fputs("usage: ephfs COMMAND ...\n", out);
+void print_help(FILE* out) {
+  std::fputs("usage: ephfs COMMAND ...; ephfs COMMAND --help says more\n", out);
   for (const auto& command : kCommands) {
-    std::fprintf(out, "  %-8.*s %.*s\n", static_cast<int>(command.name.size()), command.name.data(),
-                 static_cast<int>(command.help.size()), command.help.data());
+    const auto& synopsis = *command.synopsis;
+    std::fprintf(out, "  %-8.*s %.*s\n           %.*s\n", static_cast<int>(command.name().size()),
+                 command.name().data(), static_cast<int>(synopsis.form.size()), synopsis.form.data(),
+                 static_cast<int>(synopsis.help.size()), synopsis.help.data());
   }
-  return status;
+}
+
+int run_command(const Arguments& words) {
+  if (words.empty()) {
+    print_help(stderr);
+    return 1;
+  }
+  if (words[0] == "help" || words[0] == "--help" || words[0] == "-h") {
+    print_help(stdout);
+    return 0;
+  }
+  const std::string name = words[0] == "--version" ? "version" : words[0];
+  for (const auto& command : kCommands) {
+    if (command.name() != name) continue;
+    const Arguments arguments(words.begin() + 1, words.end());
+    if (!wants_help(arguments, *command.synopsis)) return command.run(arguments);
+    std::fputs(help_text(*command.synopsis).c_str(), stdout);
+    if (command.synopsis == &kMount) std::fputs(mount_options_text().c_str(), stdout);
+    return 0;
+  }
+  std::fprintf(stderr, "ephfs: unknown command %s; ephfs help lists them\n", name.c_str());
+  return 1;
 }
 
 }  // namespace
@@ -87,14 +84,8 @@ int print_help(FILE* out, int status) {
 
 int main(int count, char** values) {
   using namespace ephfs;
-  if (const auto protection = core::protect_process_memory(); !protection) return cli::report(protection);
-  const cli::Arguments words(values + 1, values + count);
-  if (words.empty() || words[0] == "help" || words[0] == "--help")
-    return cli::print_help(words.empty() ? stderr : stdout, words.empty() ? 1 : 0);
-  const std::string name = words[0] == "--version" ? "version" : words[0];
-  for (const auto& command : cli::kCommands) {
-    if (command.name == name) return command.run({words.begin() + 1, words.end()});
-  }
-  std::fprintf(stderr, "ephfs: unknown command %s; ephfs help lists them\n", name.c_str());
-  return 1;
+  if (const auto protection = core::protect_process_memory(); !protection) return cli::fail_with(protection.error());
+  const int status = cli::run_command({values + 1, values + count});
+  const auto printed = cli::finish_output();
+  return printed || status != 0 ? status : cli::fail_with(printed.error());
 }

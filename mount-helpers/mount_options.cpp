@@ -13,11 +13,12 @@ using core::Error;
 using core::fail;
 using core::Result;
 
-/// An option of our own. `set` understands its value; flags have none.
+/// An option of our own. `set` understands its value.
 struct Option {
   std::string_view name;
-  bool takes_value;
-  bool in_config;  // may also stand in the configuration file
+  std::string_view value;  // for people; empty: a flag
+  std::string_view help;   // what it is, and its default
+  bool in_config;          // may also stand in the configuration file
   Result<> (*set)(MountOptions& options, const std::string& value);
 };
 
@@ -114,34 +115,43 @@ Result<> set_flag(bool& target, const std::string& value) {
 using M = MountOptions;
 using S = const std::string;
 constexpr std::array kOptions{
-    Option{"ttl", true, true, set_initial_ttl},
-    Option{"min_ttl", true, true, [](M& o, S& v) { return set_span(o.engine.ttl.shortest, v); }},
-    Option{"max_ttl", true, true, [](M& o, S& v) { return set_span(o.engine.ttl.longest, v); }},
-    Option{"ttl_mode", true, true, set_ttl_mode},
-    Option{"profile", true, true, set_profile},
-    Option{"durability", true, true, set_durability},
-    Option{"cache_size", true, true, [](M& o, S& v) { return set_size(o.engine.cache_bytes, v); }},
-    Option{"capacity", true, true, [](M& o, S& v) { return set_size(o.engine.capacity, v); }},
-    Option{"peer_timeout", true, true, [](M& o, S& v) { return set_span(o.engine.peer_timeout, v); }},
-    Option{"proof_keep", true, true, set_proof_keep},
-    Option{"warn", true, true, set_warning_span},
-    Option{"listen", true, true, set_listen},
-    Option{"pool", true, true, set_pool},
-    Option{"allow_permanent", false, true, [](M& o, S& v) { return set_flag(o.engine.ttl.allow_permanent, v); }},
-    Option{"allow_other", false, true, [](M& o, S& v) { return set_flag(o.allow_other, v); }},
-    Option{"config", true, false,
-           [](M& o, S& v) {
-             o.config = v;
-             return Result<>{};
-           }},
-    Option{"passphrase_file", true, true,
+    Option{"ttl", "SPAN", "what a file lives when nothing else says; 7d", true, set_initial_ttl},
+    Option{"min_ttl", "SPAN", "the shortest TTL; 1s", true,
+           [](M& o, S& v) { return set_span(o.engine.ttl.shortest, v); }},
+    Option{"max_ttl", "SPAN", "the longest TTL; 365d", true,
+           [](M& o, S& v) { return set_span(o.engine.ttl.longest, v); }},
+    Option{"ttl_mode", "MODE", "what the TTL counts from: fixed, modified or accessed; fixed", true, set_ttl_mode},
+    Option{"allow_permanent", "", "files may live for ever; only when the volume is made", true,
+           [](M& o, S& v) { return set_flag(o.engine.ttl.allow_permanent, v); }},
+    Option{"warn", "SPAN", "how long before its death a file is warned of, or off; off", true, set_warning_span},
+    Option{"proof_keep", "SPAN", "how long the dead are remembered, 0 for not at all; 30d", true, set_proof_keep},
+    Option{"profile", "K+M", "data and parity shards of a stripe, or auto; auto", true, set_profile},
+    Option{"durability", "WHAT", "what fsync waits for: local, quorum or full; local alone, quorum with peers", true,
+           set_durability},
+    Option{"peer_timeout", "SPAN", "the longest that a call waits for the pool; 10s", true,
+           [](M& o, S& v) { return set_span(o.engine.peer_timeout, v); }},
+    Option{"cache_size", "SIZE", "ciphertext kept on this disk beside what is still to be placed; 10G", true,
+           [](M& o, S& v) { return set_size(o.engine.cache_bytes, v); }},
+    Option{"capacity", "SIZE", "bytes of living data; the disk's", true,
+           [](M& o, S& v) { return set_size(o.engine.capacity, v); }},
+    Option{"listen", "HOST:PORT", "serve the pool from this volume's own node too", true, set_listen},
+    Option{"pool", "ID", "of a pool whose peers are all in the configuration file", true, set_pool},
+    Option{"passphrase_file", "FILE", "its first line seals the volume's keys", true,
            [](M& o, S& v) {
              o.passphrase_file = v;
              return Result<>{};
            }},
-    Option{"passphrase_fd", true, false, set_passphrase_fd},
-    Option{"passphrase_prompt", false, false, [](M& o, S& v) { return set_flag(o.prompt, v); }},
-    Option{"ro", false, false, [](M& o, S& v) { return set_flag(o.read_only, v); }},
+    Option{"passphrase_fd", "N", "the same from an open descriptor", false, set_passphrase_fd},
+    Option{"passphrase_prompt", "", "the same, asked for on the terminal", false,
+           [](M& o, S& v) { return set_flag(o.prompt, v); }},
+    Option{"config", "FILE", "options in YAML; VOLUME/config.yaml where that is there", false,
+           [](M& o, S& v) {
+             o.config = v;
+             return Result<>{};
+           }},
+    Option{"allow_other", "", "not only for who mounted it; holds when root mounts", true,
+           [](M& o, S& v) { return set_flag(o.allow_other, v); }},
+    Option{"ro", "", "read-only", false, [](M& o, S& v) { return set_flag(o.read_only, v); }},
 };
 
 /// What the kernel itself understands of mount(8)'s options.
@@ -170,8 +180,9 @@ Result<> parse_one(const std::string& text, MountOptions& options) {
   const std::string value = has_value ? text.substr(equals + 1) : "";
   for (const auto& option : kOptions) {
     if (option.name != name) continue;
-    if (option.takes_value && value.empty()) return fail(Error::invalid_argument, "option " + name + " needs a value");
-    if (!option.takes_value && has_value) return fail(Error::invalid_argument, "option " + name + " takes no value");
+    if (!option.value.empty() && value.empty())
+      return fail(Error::invalid_argument, "option " + name + " needs a value");
+    if (option.value.empty() && has_value) return fail(Error::invalid_argument, "option " + name + " takes no value");
     return set_option(option, value, options);
   }
   if (std::ranges::find(kKernelFlags, name) != kKernelFlags.end()) {
@@ -183,6 +194,17 @@ Result<> parse_one(const std::string& text, MountOptions& options) {
 }
 
 }  // namespace
+
+std::string mount_options_text() {
+  constexpr std::size_t kWidth = 24;
+  std::string text = "options of -o, with their defaults:\n";
+  for (const auto& option : kOptions) {
+    std::string line = "  " + std::string(option.name) + (option.value.empty() ? "" : "=") + std::string(option.value);
+    line.resize(std::max(line.size() + 2, kWidth + 4), ' ');
+    text += line + std::string(option.help) + (option.in_config ? "" : " (not in a configuration file)") + "\n";
+  }
+  return text + "and what mount(8) and systemd pass for themselves.\n";
+}
 
 Result<> parse_mount_options(const std::string& list, MountOptions& options) {
   std::size_t from = 0;

@@ -28,6 +28,9 @@ struct MountOptions {
   std::string pool;                       // id of a pool whose peers are all in the configuration; hexadecimal
 };
 
+/// What --help says of them: a line for each.
+[[nodiscard]] std::string mount_options_text();
+
 /// Adds a comma-separated list of options to `options`. invalid_argument names the option and what was expected;
 /// options that mount(8) passes for its own use (_netdev, nofail, noauto, x-systemd.*, ...) are accepted and change
 /// nothing.
