@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // FUSE requests about attributes: stat, chmod and the like, xattrs, statfs.
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <ctime>
+#include <vector>
 
 #include <sys/statvfs.h>
 #include <sys/xattr.h>
@@ -77,7 +80,42 @@ void reply_sized(fuse_req_t request, core::ByteView bytes, std::size_t room) {
   }
 }
 
+bool is_in_group(fuse_req_t request, std::uint32_t group) {
+  if (caller_of(request).gid == group) return true;
+  std::vector<gid_t> groups(64);
+  for (;;) {
+    const int count = fuse_req_getgroups(request, static_cast<int>(groups.size()), groups.data());
+    if (count < 0) return false;  // the caller is gone, or not of our processes
+    const bool all = static_cast<std::size_t>(count) <= groups.size();
+    groups.resize(static_cast<std::size_t>(count));
+    if (all) return std::ranges::find(groups, group) != groups.end();
+  }
+}
+
+bool may_read(fuse_req_t request, const Attributes& attributes) {
+  const std::uint32_t caller = caller_of(request).uid;
+  if (caller == 0) return true;
+  if (caller == attributes.uid) return (attributes.mode & S_IRUSR) != 0;
+  return (attributes.mode & (is_in_group(request, attributes.gid) ? S_IRGRP : S_IROTH)) != 0;
+}
+
+/// The kernel asks for permission to read a file before it asks us for a user attribute, but not for a system one. When
+/// things die, whoever sees them may know. 0, or an errno.
+int check_may_get(fuse_req_t request, fuse_ino_t number, std::string_view name) {
+  constexpr std::string_view kPrefix = "system.ephfs.";
+  constexpr std::array<std::string_view, 3> kForAll{"ttl", "expires", "ttl_mode"};
+  if (!name.starts_with(kPrefix)) return 0;
+  if (std::ranges::find(kForAll, name.substr(kPrefix.size())) != kForAll.end()) return 0;
+  const auto attributes = engine_of(request).attributes({number}, false);
+  if (!attributes) return core::to_errno(is_gone(attributes.error()) ? core::Error::stale : attributes.error().code);
+  return may_read(request, *attributes) ? 0 : EACCES;
+}
+
 void on_getxattr(fuse_req_t request, fuse_ino_t number, const char* name, std::size_t size) {
+  if (const int refused = check_may_get(request, number, name); refused != 0) {
+    fuse_reply_err(request, refused);
+    return;
+  }
   const auto value = engine_of(request).xattr({number}, name);
   if (!value) return reply_inode_failure(request, value.error());
   reply_sized(request, *value, size);
