@@ -193,7 +193,8 @@ Result<Opened> open_share(const net::TakenShare& taken, const net::ShareLink& li
 
 struct Destination {
   std::filesystem::path directory;
-  std::string name;  // empty: what the file is called
+  std::string name;        // empty: what the file is called
+  bool is_output = false;  // standard output; the directory is where it lies until it is whole
   FetchedFile::Existing existing = FetchedFile::Existing::refuse;
 };
 Result<Destination> understand_output(const ParsedArguments& parsed) {
@@ -201,6 +202,12 @@ Result<Destination> understand_output(const ParsedArguments& parsed) {
   if (parsed.has("--force")) to.existing = FetchedFile::Existing::replace;
   const std::filesystem::path output = parsed.value("-o");
   std::error_code error;
+  if (output == "-") {
+    to.is_output = true;
+    to.directory = std::filesystem::temp_directory_path(error);
+    if (error) return core::fail_errno("the directory for temporary files", error.value());
+    return to;
+  }
   if (output.empty() || std::filesystem::is_directory(output, error)) {
     to.directory = output.empty() ? "." : output;
     // Its name is not known before it is fetched, and to refuse it then would waste the fetch.
@@ -238,6 +245,7 @@ Result<> fetch(Member& member, const net::ShareLink& link, const Destination& to
     };
     EPHFS_TRY_VOID(member.loop().run(reader.read_all(std::move(sink), stop.get_token())));
   }
+  if (to.is_output) return file.copy_to(STDOUT_FILENO);
   const std::string name = to.name.empty() ? opened.file.name : to.name;
   EPHFS_TRY(const auto path, file.finish(name, opened.file.mode, opened.file.modified.ns, to.existing));
   if (to.name.empty()) std::puts(shown_name(path.lexically_normal().string()).c_str());

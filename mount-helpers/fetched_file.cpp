@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdio>
+#include <vector>
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -41,6 +42,22 @@ FetchedFile::~FetchedFile() {
 Result<> FetchedFile::set_size(std::uint64_t size) {
   if (::ftruncate(file_.get(), static_cast<off_t>(size)) != 0) return core::fail_errno("making room for the file");
   return {};
+}
+
+Result<> FetchedFile::copy_to(int fd) const {
+  std::vector<char> room(std::size_t{1} << 20U);
+  for (off_t at = 0;;) {
+    const ssize_t got = ::pread(file_.get(), room.data(), room.size(), at);
+    if (got < 0) return core::fail_errno("reading " + temporary_);
+    if (got == 0) return {};
+    at += got;
+    for (ssize_t done = 0; done < got;) {
+      const ssize_t put = ::write(fd, room.data() + done, static_cast<std::size_t>(got - done));
+      if (put < 0 && errno == EINTR) continue;
+      if (put < 0) return core::fail_errno("writing what was fetched");
+      done += put;
+    }
+  }
 }
 
 Result<std::filesystem::path> FetchedFile::finish(const std::string& name, std::uint32_t mode, std::int64_t modified_ns,

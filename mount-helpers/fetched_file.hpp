@@ -28,6 +28,9 @@ class FetchedFile {
     return core::write_all(file_, offset, bytes);
   }
 
+  /// Writes all of it to `fd`.
+  [[nodiscard]] core::Result<> copy_to(int fd) const;
+
   enum class Existing { refuse, replace, step_aside };
   /// Gives it its times and permissions (less the umask) and its name, once it is on stable storage; the name it got.
   /// What is there already is left (exists), replaced, or makes it "NAME.1" and so on.

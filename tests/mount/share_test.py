@@ -2,7 +2,9 @@
 """A file shared on one machine and fetched on another: whole or not at all, as often and as long as was said."""
 import json
 import os
+import pty
 import random
+import re
 import signal
 import subprocess
 import time
@@ -72,6 +74,42 @@ class Sharing(Fetching):
         self.assert_content(self.target("report.1"), content)
         self.assertIn("exists", self.refused(link, self.reader, "-o", self.target()))
         self.assertNotIn("\r", done.stderr)
+
+    def test_to_standard_output(self):
+        content = random.Random(7).randbytes(300_000) + bytes(100_000)
+        link = self.share(self.write(self.mounted, "f", content))
+        scratch = os.path.join(self.work, "scratch")
+        os.mkdir(scratch)
+        command = [EPHFS, "fetch", link, "--dir", self.reader.directory, "-o", "-"]
+        environment = {**os.environ, "TMPDIR": scratch}
+        done = subprocess.run(command, capture_output=True, timeout=60, cwd=self.out, env=environment)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertTrue(done.stdout == content)
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60, cwd=self.out, env=environment)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"no space left", done.stderr)
+        self.assertEqual(os.listdir(self.out) + os.listdir(scratch), [])
+
+    def test_progress_on_a_terminal(self):
+        link = self.share(self.write(self.mounted, "f", random.Random(8).randbytes(3 << 20)))
+        terminal, its_end = pty.openpty()
+        with subprocess.Popen([EPHFS, "fetch", link, "--dir", self.reader.directory, "-o", self.target()],
+                              stdout=subprocess.PIPE, stderr=its_end) as fetching:
+            os.close(its_end)
+            shown = b""
+            while True:
+                try:
+                    shown += os.read(terminal, 4096)
+                except OSError:  # nobody has it open any more
+                    break
+            self.assertEqual(fetching.stdout.read(), b"")
+        os.close(terminal)
+        self.assertEqual(fetching.returncode, 0)
+        looks = re.findall(rb"\r\[(#* *)\] (\d+\.\d) of 3\.0 MiB, \d+\.\d MiB/s \x1b\[K", shown)
+        self.assertTrue(looks, shown)
+        self.assertEqual({len(bar) for bar, _ in looks}, {30})
+        self.assertTrue(shown.endswith(b"\r\x1b[K"), "it is wiped away")
 
     def test_force_replaces(self):
         link = self.share(self.write(self.mounted, "f", b"new"))
