@@ -166,6 +166,15 @@ class Words(EphfsTest):
         self.assertEqual(self.directory_of("./b", cwd=self.state), self.b.directory)
         self.assertEqual(self.directory_of(self.b.path("")), self.b.directory)
 
+    def test_a_dead_mount_is_known_by_its_name(self):
+        self.b.kill_daemon()
+        try:
+            for word in ("b.mnt", "./b.mnt", self.b.mountpoint):
+                said = self.ephfs("status", word, cwd=self.work, check=False).stderr
+                self.assertIn(f"{self.b.directory} is not mounted", said)
+        finally:
+            self.b.detach()
+
     def test_the_only_volume_may_be_bound_elsewhere(self):
         self.b.umount()
         run("mount", "--bind", self.a.mountpoint, self.b.mountpoint)
