@@ -17,6 +17,7 @@
 #include "mount-helpers/commands.hpp"
 #include "mount-helpers/paths.hpp"
 #include "mount-helpers/volume.hpp"
+#include "mount-helpers/volume_files.hpp"
 
 namespace ephfs::cli {
 namespace {
@@ -180,9 +181,10 @@ void examine_resting(Examination& examination, const std::filesystem::path& dire
     else
       examination.note("clock", clock, "");
   }
-  if (!std::filesystem::exists(directory / "catalog.db", ignored)) return;
+  if (!has_volume_files(directory)) return;
   const auto broken = [&]() -> Result<std::vector<std::string>> {
     EPHFS_TRY(const auto lock, lock_volume(directory));
+    EPHFS_TRY_VOID(holds_volume(directory));
     EPHFS_TRY(const auto catalog, meta::open_volume_catalog(directory));
     return catalog->check();
   }();

@@ -19,6 +19,7 @@
 #include "mount-helpers/words.hpp"
 #include "net/share_link.hpp"
 #include "net/tls_transport.hpp"
+#include "node/node.hpp"
 #include "node/pool.hpp"
 #include "node/pool_peers.hpp"
 
@@ -122,7 +123,7 @@ class Member {
     if (!file || file->pool != pool) {
       return fail(Error::not_permitted, "the link is of another pool than " + identity.directory.string() + " is in");
     }
-    EPHFS_TRY(const auto seed, core::load_or_create_node_seed(identity.directory / "node.key"));
+    EPHFS_TRY(const auto seed, node::load_or_create_seed(identity.directory));
     std::unique_ptr<Member> member(new Member(seed));
     EPHFS_TRY(member->pool_, node::Pool::open(identity.directory, member->clock_, file->self, identity.static_peers));
     // This machine's own node is one of many here: it may run, and it is reached as the others are.

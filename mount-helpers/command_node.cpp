@@ -21,6 +21,7 @@
 #include "net/token.hpp"
 #include "node/clock_keeper.hpp"
 #include "node/invite.hpp"
+#include "node/node.hpp"
 
 namespace ephfs::cli {
 namespace {
@@ -56,7 +57,7 @@ Result<node::NodeOptions> understand_node(const ParsedArguments& parsed) {
 
 Result<> join_from(const std::filesystem::path& directory, const std::string& token, const std::string& address,
                    core::Clock& clock, Loop& loop) {
-  EPHFS_TRY(const auto seed, core::load_or_create_node_seed(directory / "node.key"));
+  EPHFS_TRY(const auto seed, node::load_or_create_seed(directory));
   const core::Signer signer(seed);
   const auto transport = net::make_tls_transport(loop.executor(), clock, seed);
   const net::Member self{core::node_id_of(signer.public_key()), address};

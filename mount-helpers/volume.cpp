@@ -20,6 +20,7 @@
 #include "mount-helpers/paths.hpp"
 #include "mount-helpers/reports.hpp"
 #include "mount-helpers/share_service.hpp"
+#include "mount-helpers/volume_files.hpp"
 #include "node/clock_keeper.hpp"
 #include "node/control_server.hpp"
 #include "node/node.hpp"
@@ -34,29 +35,18 @@ using core::Result;
 constexpr unsigned kLoopThreads = 4;
 constexpr const char* kPermanentSetting = "allow_permanent";
 
-Result<core::VolumeKeys> open_or_create_keys(const std::filesystem::path& directory, const MountOptions& options) {
+Result<core::VolumeKeys> open_or_create_keys(const std::filesystem::path& directory, bool is_new,
+                                             const MountOptions& options) {
   const auto path = directory / "keys";
-  std::error_code ignored;
-  const bool is_new = !std::filesystem::exists(path, ignored);
-  if (is_new && std::filesystem::exists(directory / "catalog.db", ignored)) {
-    return fail(Error::not_found, path.string() + ": the volume's keys are gone");
-  }
   EPHFS_TRY(auto passphrase, read_passphrase(options, is_new));
   const core::SecretText* text = passphrase ? &*passphrase : nullptr;
   return is_new ? core::create_volume_keys(path, text) : core::open_volume_keys(path, text);
 }
 
-/// The key wheel is as irreplaceable as the keys: where there is a catalog, one that is gone is never made anew.
-Result<std::unique_ptr<core::EpochKeys>> open_or_create_wheel(const std::filesystem::path& directory,
+Result<std::unique_ptr<core::EpochKeys>> open_or_create_wheel(const std::filesystem::path& directory, bool is_new,
                                                               const core::VolumeKeys& keys) {
   const auto path = directory / "wheel";
-  std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored)) {
-    if (std::filesystem::exists(directory / "catalog.db", ignored)) {
-      return fail(Error::not_found, path.string() + ": the volume's key wheel is gone");
-    }
-    EPHFS_TRY_VOID(core::KeyWheel::create(path, keys));
-  }
+  if (is_new) EPHFS_TRY_VOID(core::KeyWheel::create(path, keys));
   EPHFS_TRY(auto wheel, core::KeyWheel::open(path, keys));
   return std::unique_ptr<core::EpochKeys>(std::move(wheel));
 }
@@ -80,15 +70,16 @@ Result<> settle_permanence(meta::Catalog& catalog, bool& allowed) {
 /// The parts of a running volume, made in this order and ended in the other.
 class RunningVolume {
  public:
-  explicit RunningVolume(VolumeRequest request) : request_(std::move(request)) {}
+  /// `is_new`: there is no volume yet, and this makes it.
+  RunningVolume(VolumeRequest request, bool is_new) : request_(std::move(request)), is_new_(is_new) {}
   ~RunningVolume() { close(); }
   RunningVolume(const RunningVolume&) = delete;
   RunningVolume& operator=(const RunningVolume&) = delete;
 
   Result<> open() {
     EPHFS_TRY(clock_, open_clock(request_.directory, system_clock_));
-    EPHFS_TRY(keys_, open_or_create_keys(request_.directory, request_.options));
-    EPHFS_TRY(auto wheel, open_or_create_wheel(request_.directory, keys_));
+    EPHFS_TRY(keys_, open_or_create_keys(request_.directory, is_new_, request_.options));
+    EPHFS_TRY(auto wheel, open_or_create_wheel(request_.directory, is_new_, keys_));
     EPHFS_TRY(auto catalog, meta::open_volume_catalog(request_.directory));
     auto& ttl = request_.options.engine.ttl;
     EPHFS_TRY_VOID(settle_permanence(*catalog, ttl.allow_permanent));
@@ -214,6 +205,7 @@ class RunningVolume {
   }
 
   VolumeRequest request_;
+  bool is_new_;
   core::SystemClock system_clock_;
   std::unique_ptr<core::GuardedClock> clock_;  // the embedded node's too
   core::VolumeKeys keys_;
@@ -263,7 +255,7 @@ Result<> belong_to_pool(const std::filesystem::path& directory, const std::strin
   if (!id) return fail(Error::invalid_argument, "pool " + pool);
   EPHFS_TRY(const auto known, node::read_pool_file(directory));
   if (known && known->pool == *id) return {};
-  EPHFS_TRY(const auto seed, core::load_or_create_node_seed(directory / "node.key"));
+  EPHFS_TRY(const auto seed, node::load_or_create_seed(directory));
   const core::Signer signer(seed);
   return node::adopt_pool(directory, *id, {core::node_id_of(signer.public_key()), {}}, {});
 }
@@ -273,7 +265,8 @@ Result<> serve_volume(VolumeRequest request, const Ready& ready) {
   // First of all: it is to hold no key, and no lock.
   EPHFS_TRY(auto guard, fs::FuseGuard::start("ephfs: guard of " + request.mountpoint));
   EPHFS_TRY(const auto lock, lock_volume(request.directory));
-  RunningVolume volume(std::move(request));
+  EPHFS_TRY(const bool is_there, holds_volume(request.directory));
+  RunningVolume volume(std::move(request), !is_there);
   EPHFS_TRY_VOID(volume.open());
   EPHFS_TRY_VOID(volume.mount(std::move(guard)));
   ready();

@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -101,6 +102,68 @@ class BadInput(EphfsTest):
         with open(os.path.join(volume.directory, "catalog.db"), "r+b") as catalog:
             catalog.write(b"\0" * 4096)
         self.assertIn("catalog.db", self.mount_refused("", directory=volume.directory))
+
+    def content_of(self, directory):
+        """Every file below, by its content: what a refusal leaves as it was. Its lock says who came last."""
+        found = {}
+        for path, _, names in os.walk(directory):
+            for name in names:
+                if name not in ("volume.lock", "control.sock"):
+                    with open(os.path.join(path, name), "rb") as source:
+                        found[os.path.join(path, name)] = source.read()
+        return found
+
+    def test_what_a_volume_cannot_be_without_is_never_made_anew(self):
+        volume = self.volume()
+        with open(volume.path("f"), "wb") as out:
+            out.write(b"precious" * 10_000)
+        volume.umount()
+        staged = os.listdir(os.path.join(volume.directory, "staging"))
+        self.assertTrue([name for name in staged if name.endswith(".stripe")])
+        no_schema = os.path.join(self.work, "no-schema.db")
+        base = sqlite3.connect(no_schema)
+        base.execute("PRAGMA journal_mode = WAL")
+        base.execute("PRAGMA user_version = 0")
+        base.close()
+        self.assertGreater(os.path.getsize(no_schema), 0)
+        for name in ("catalog.db", "keys", "wheel"):
+            path = os.path.join(volume.directory, name)
+            os.rename(path, path + ".saved")
+            for stand_in in (None, "/dev/null", no_schema) if name == "catalog.db" else (None,):
+                if stand_in:
+                    shutil.copyfile(stand_in, path)
+                before = self.content_of(volume.directory)
+                line = self.mount_refused("", directory=volume.directory)
+                self.assertIn(path, line)
+                self.assertIn("gone", line)
+                self.assertEqual(self.content_of(volume.directory), before)
+                examined = run(EPHFS, "doctor", volume.directory, check=False)
+                self.assertNotEqual(examined.returncode, 0, examined.stdout)
+                self.assertIn("gone", examined.stdout)
+                self.assertEqual(self.content_of(volume.directory), before)
+            os.rename(path + ".saved", path)
+        volume.mount()
+        with open(volume.path("f"), "rb") as source:
+            self.assertEqual(source.read(), b"precious" * 10_000)
+
+    def test_a_node_whose_key_is_gone_is_not_made_another(self):
+        volume = self.volume("cache_size=0")
+        with open(volume.path("f"), "wb") as out:
+            out.write(os.urandom(1 << 20))
+            os.fsync(out.fileno())
+        volume.umount()
+        node = os.path.join(volume.directory, "node")
+        self.assertTrue([name for _, _, names in os.walk(os.path.join(node, "shards")) for name in names])
+        os.rename(os.path.join(node, "node.key"), os.path.join(self.work, "saved"))
+        before = self.content_of(node)
+        self.assertIn("node/node.key", self.mount_refused("", directory=volume.directory))
+        self.assertIn("node.key", self.refused(EPHFS, "node", "--dir", node, "--listen", "127.0.0.1:0"))
+        self.assertEqual({path: held for path, held in self.content_of(node).items() if path in before}, before)
+        self.assertFalse(os.path.exists(os.path.join(node, "node.key")))
+        os.rename(os.path.join(self.work, "saved"), os.path.join(node, "node.key"))
+        volume.mount()
+        with open(volume.path("f"), "rb") as source:
+            self.assertEqual(len(source.read()), 1 << 20)
 
     def test_newer_catalog(self):
         volume = self.volume()
