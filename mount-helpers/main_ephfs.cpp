@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <string_view>
 
+#include "core/files.hpp"
 #include "core/secret.hpp"
 #include "mount-helpers/commands.hpp"
 
@@ -87,6 +88,7 @@ int print_help(FILE* out, int status) {
 
 int main(int count, char** values) {
   using namespace ephfs;
+  if (const auto filled = core::fill_standard_streams(); !filled) return cli::report(filled);
   if (const auto protection = core::protect_process_memory(); !protection) return cli::report(protection);
   const cli::Arguments words(values + 1, values + count);
   if (words.empty() || words[0] == "help" || words[0] == "--help")

@@ -3,14 +3,17 @@
 // [-o OPTIONS]. It says the same to `ephfs mount`.
 #include <cstdio>
 
+#include "core/files.hpp"
 #include "core/secret.hpp"
 #include "mount-helpers/commands.hpp"
 
 int main(int count, char** values) {
   using namespace ephfs;
   constexpr int kUsageStatus = 1;  // mount(8)'s
-  if (const auto protection = core::protect_process_memory(); !protection) {
-    std::fprintf(stderr, "mount.ephfs: %s\n", protection.error().message().c_str());
+  auto prepared = core::fill_standard_streams();
+  if (prepared) prepared = core::protect_process_memory();
+  if (!prepared) {
+    std::fprintf(stderr, "mount.ephfs: %s\n", prepared.error().message().c_str());
     return kUsageStatus;
   }
   const auto parsed = cli::parse_arguments(

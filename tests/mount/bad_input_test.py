@@ -165,6 +165,37 @@ class BadInput(EphfsTest):
         with open(volume.path("f"), "rb") as source:
             self.assertEqual(len(source.read()), 1 << 20)
 
+    def test_closed_standard_streams(self):
+        """A state file never gets the number of a stream that is printed to, and lives on when the daemon lets go of them."""
+        directory = os.path.join(self.work, "node")
+        node = subprocess.Popen(["sh", "-c", 'exec "$0" "$@" 0<&- 1>&- 2>&-', EPHFS, "node", "--dir", directory, "--listen",
+                                 "127.0.0.1:0"])
+        try:
+            address = os.path.join(directory, "address")
+            wait_for("node address", lambda: os.path.exists(address))
+            with open(address) as written:
+                host, port = written.read().strip().rsplit(":", 1)
+            with socket.create_connection((host, int(port)), timeout=10) as stranger:
+                stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                while stranger.recv(4096):
+                    pass
+            streams = [os.readlink(f"/proc/{node.pid}/fd/{fd}") for fd in range(3)]
+            self.assertEqual(streams, ["/dev/null"] * 3)
+        finally:
+            node.terminate()
+            node.wait(timeout=15)
+        for path, content in self.content_of(directory).items():
+            self.assertNotIn(b"127.0.0.1:" if path.endswith("clock") else b"ephfs: ", content, path)
+        for closed in ("0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"):
+            volume = Volume(os.path.join(self.work, "vol" + closed), os.path.join(self.work, "mnt"))
+            self.volumes.append(volume)
+            run("sh", "-c", f'exec "$0" "$@" {closed}', EPHFS, "mount", volume.directory, volume.mountpoint)
+            with open(volume.path("f"), "w") as out:
+                out.write("written")
+            with open(volume.path("f")) as source:
+                self.assertEqual(source.read(), "written")
+            volume.umount()
+
     def test_newer_catalog(self):
         volume = self.volume()
         volume.umount()
