@@ -15,6 +15,7 @@
 #include "meta/journaled_catalog.hpp"
 #include "mount-helpers/clock_report.hpp"
 #include "mount-helpers/commands.hpp"
+#include "mount-helpers/mountpoint.hpp"
 #include "mount-helpers/paths.hpp"
 #include "mount-helpers/volume.hpp"
 #include "mount-helpers/volume_files.hpp"
@@ -97,6 +98,16 @@ void examine_machine(Examination& examination) {
       "locked memory", known && (endless || limit.rlim_max >= kLockedBytesMin),
       endless ? "no limit"
               : core::format_size(limit.rlim_max) + " may be locked; keys need " + core::format_size(kLockedBytesMin));
+}
+
+/// The mounts of one volume, or of all where `directory` is empty.
+void examine_mounts(Examination& examination, const std::filesystem::path& directory) {
+  for (const auto& volume : mounted_volumes()) {
+    if (!directory.empty() && volume.directory != directory) continue;
+    const bool dead = is_dead(volume);
+    examination.note("mount", !dead,
+                     dead ? describe_dead(volume) : volume.directory.string() + " on " + volume.mountpoint.string());
+  }
 }
 
 void examine_directory(Examination& examination, const std::filesystem::path& directory) {
@@ -221,7 +232,7 @@ Result<> run_doctor(const Arguments& arguments) {
   }
   std::filesystem::path directory;
   if (parsed.has("--dir")) {
-    directory = std::filesystem::absolute(parsed.value("--dir")).lexically_normal();
+    directory = resolved(parsed.value("--dir"));
   } else if (!parsed.words.empty() || parsed.has("--accept-clock") || mounted_volumes().size() == 1) {
     EPHFS_TRY(directory, find_volume(parsed.words.empty() ? "" : parsed.words[0]));
   }
@@ -232,6 +243,7 @@ Result<> run_doctor(const Arguments& arguments) {
 
   Examination examination;
   examine_machine(examination);
+  examine_mounts(examination, directory);
   if (!directory.empty()) {
     examine_directory(examination, directory);
     const auto running = examine_running(examination, directory);

@@ -82,7 +82,7 @@ Result<Identity> understand_directory(const ParsedArguments& parsed) {
   Identity identity;
   std::filesystem::path given;
   if (parsed.has("--dir")) {
-    given = std::filesystem::absolute(parsed.value("--dir")).lexically_normal();
+    given = resolved(parsed.value("--dir"));
   } else {
     auto found = find_volume("");
     if (!found)

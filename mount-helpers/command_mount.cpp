@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "mount-helpers/commands.hpp"
+#include "mount-helpers/mountpoint.hpp"
 #include "mount-helpers/paths.hpp"
 #include "mount-helpers/volume.hpp"
 
@@ -26,7 +27,7 @@ Result<VolumeRequest> understand(const ParsedArguments& parsed) {
   if (parsed.words.size() != 2) return usage("ephfs mount VOLUME MOUNTPOINT [-o OPT,...] [--foreground]");
   VolumeRequest request;
   EPHFS_TRY(request.directory, volume_directory(parsed.words[0]));
-  request.mountpoint = std::filesystem::absolute(parsed.words[1]).lexically_normal().string();
+  request.mountpoint = resolved(parsed.words[1]).string();
   // As with other file systems, what root mounts is for everybody whom permissions allow.
   request.options.allow_other = ::geteuid() == 0;
   const std::string list = parsed.joined("-o");
@@ -40,20 +41,8 @@ Result<VolumeRequest> understand(const ParsedArguments& parsed) {
   return request;
 }
 
-/// A mountpoint that cannot be one is better said before a volume is made.
-Result<> check_mountpoint(const std::string& path) {
-  std::error_code error;
-  const auto status = std::filesystem::status(path, error);
-  if (!std::filesystem::exists(status)) return fail(Error::not_found, "mountpoint " + path);
-  if (!std::filesystem::is_directory(status)) return fail(Error::not_directory, "mountpoint " + path);
-  for (const auto& volume : mounted_volumes()) {
-    if (volume.mountpoint == path) return fail(Error::busy, "mountpoint " + path + " has " + volume.directory.string());
-  }
-  return {};
-}
-
-Result<> run_fusermount(const std::string& mountpoint) {
-  std::array<const char*, 5> words{"fusermount3", "-u", "--", mountpoint.c_str(), nullptr};
+Result<> run_fusermount(const std::string& mountpoint, bool at_once) {
+  std::array<const char*, 5> words{"fusermount3", at_once ? "-uz" : "-u", "--", mountpoint.c_str(), nullptr};
   pid_t helper = 0;
   if (const int error =
           ::posix_spawnp(&helper, words[0], nullptr, nullptr, const_cast<char* const*>(words.data()), environ)) {
@@ -76,7 +65,8 @@ int run_mount(const Arguments& arguments) {
   if (!parsed) return refuse(parsed.error(), kUsageStatus);
   auto request = understand(*parsed);
   if (!request) return refuse(request.error(), kUsageStatus);
-  if (const auto fit = check_mountpoint(request->mountpoint); !fit) return refuse(fit.error(), kMountFailedStatus);
+  const auto fit = check_mountpoint(request->mountpoint, request->directory);
+  if (!fit) return refuse(fit.error(), kMountFailedStatus);
   const bool foreground = parsed->has("--foreground") || parsed->has("-f");
   return run_daemon(foreground, kMountFailedStatus,
                     [&request](const Ready& ready) { return serve_volume(*std::move(request), ready); });
@@ -86,20 +76,20 @@ Result<> run_umount(const Arguments& arguments) {
   constexpr std::chrono::seconds kPatience{10};
   EPHFS_TRY(const auto parsed, parse_arguments(arguments, {}));
   if (parsed.words.size() != 1) return usage("ephfs umount MOUNTPOINT");
-  const std::string mountpoint = std::filesystem::absolute(parsed.words[0]).lexically_normal().string();
-  std::filesystem::path directory;
-  for (const auto& volume : mounted_volumes()) {
-    if (volume.mountpoint == mountpoint) directory = volume.directory;
-  }
-  if (directory.empty()) return fail(Error::invalid_argument, mountpoint + " is no mounted ephfs volume");
-  if (::umount2(mountpoint.c_str(), UMOUNT_NOFOLLOW) != 0) {
+  const auto mounted = mounted_volume_at(parsed.words[0]);
+  if (!mounted) return fail(Error::invalid_argument, parsed.words[0] + " is no mounted ephfs volume");
+  const std::string mountpoint = mounted->mountpoint.string();
+  // Whoever still uses a mount that nobody serves has lost it already.
+  const bool dead = is_dead(*mounted);
+  if (::umount2(mountpoint.c_str(), UMOUNT_NOFOLLOW | (dead ? MNT_DETACH : 0)) != 0) {
     if (errno != EPERM) return core::fail_errno("unmounting " + mountpoint);
-    EPHFS_TRY_VOID(run_fusermount(mountpoint));
+    EPHFS_TRY_VOID(run_fusermount(mountpoint, dead));
   }
   // The daemon stages and syncs what it has; the volume is whole on disk, and free for the next mount, when it has
   // ended.
-  if (!wait_until_free(directory, kPatience))
-    return fail(Error::busy, "the daemon of " + directory.string() + " goes on");
+  if (!wait_until_free(mounted->directory, kPatience)) {
+    return fail(Error::busy, "the daemon of " + mounted->directory.string() + " goes on");
+  }
   return {};
 }
 

@@ -40,7 +40,7 @@ Result<node::NodeOptions> understand_node(const ParsedArguments& parsed) {
         "[--config FILE]");
   }
   node::NodeOptions options;
-  options.directory = std::filesystem::absolute(parsed.value("--dir")).lexically_normal();
+  options.directory = resolved(parsed.value("--dir"));
   options.listen = parsed.value("--listen");
   if (auto address = core::parse_address(options.listen, true); !address) {
     return fail(Error::invalid_argument, "option --listen " + options.listen + ": expected HOST:PORT");
@@ -108,7 +108,7 @@ Result<std::filesystem::path> node_directory(const ParsedArguments& parsed, std:
                                              const std::string& usage_line) {
   const bool has_volume = parsed.words.size() == volume_word + 1;
   if (parsed.words.size() > volume_word + 1 || has_volume == parsed.has("--dir")) return usage(usage_line);
-  if (!has_volume) return std::filesystem::absolute(parsed.value("--dir")).lexically_normal();
+  if (!has_volume) return resolved(parsed.value("--dir"));
   EPHFS_TRY(const auto volume, volume_directory(parsed.words[volume_word]));
   return node_directory_of(volume);
 }

@@ -25,21 +25,70 @@ std::string environment(const char* name) {
   return value == nullptr ? "" : value;
 }
 
+/// Links followed for one path: as many as the kernel follows.
+constexpr int kLinksMax = 40;
+
+std::filesystem::path resolve(std::filesystem::path path, int links_left) {
+  std::error_code error;
+  if (auto known = std::filesystem::canonical(path, error); !error) return known;
+  while (path.has_relative_path() && (path.filename().empty() || path.filename() == ".")) path = path.parent_path();
+  if (!path.has_relative_path() || links_left == 0) return path.lexically_normal();
+  if (const auto target = std::filesystem::read_symlink(path, error); !error) {
+    return resolve(path.parent_path() / target, links_left - 1);
+  }
+  const auto above = resolve(path.parent_path(), links_left);
+  return path.filename() == ".." ? above.parent_path() : above / path.filename();
+}
+
+/// Calls visit(entry) for each mount, in the order in which they were made.
+template <class Visit>
+void read_mounts(Visit visit) {
+  const std::unique_ptr<FILE, int (*)(FILE*)> table(setmntent("/proc/self/mounts", "r"), endmntent);
+  if (!table) return;
+  mntent entry{};
+  std::array<char, 16384> room{};
+  while (getmntent_r(table.get(), &entry, room.data(), static_cast<int>(room.size())) != nullptr) visit(entry);
+}
+
+/// The innermost mounted volume that `path` lies in.
+std::optional<MountedVolume> volume_around(const std::filesystem::path& path) {
+  std::optional<MountedVolume> found;
+  for (auto& volume : mounted_volumes()) {
+    if (!is_within(path, volume.mountpoint)) continue;
+    if (!found || is_within(volume.mountpoint, found->mountpoint)) found = std::move(volume);
+  }
+  return found;
+}
+
+/// `find` of the path as it is written, else of where it leads. It is looked up for that only, since the daemon there
+/// may be the one that does not answer.
+template <class Find>
+std::optional<MountedVolume> written_or_resolved(const std::string& path, Find find) {
+  auto written = std::filesystem::absolute(path).lexically_normal();
+  if (!written.has_filename() && written.has_relative_path()) written = written.parent_path();
+  auto found = find(written);
+  if (!found) found = find(resolved(path));
+  return found;
+}
+
+}  // namespace
+
+std::filesystem::path resolved(const std::filesystem::path& path) {
+  return resolve(std::filesystem::absolute(path), kLinksMax);
+}
+
 bool is_within(const std::filesystem::path& path, const std::filesystem::path& directory) {
   const auto [end, rest] = std::mismatch(directory.begin(), directory.end(), path.begin(), path.end());
   return end == directory.end();
 }
 
-/// Tries for `patience` to take the lock; true when it was had.
-bool try_lock(int fd, milliseconds patience) {
+bool lock_within(const core::FileDescriptor& file, milliseconds patience) {
   for (milliseconds waited{0};; waited += kLookAgain) {
-    if (::flock(fd, LOCK_EX | LOCK_NB) == 0) return true;
+    if (::flock(file.get(), LOCK_EX | LOCK_NB) == 0) return true;
     if (waited >= patience) return false;
     std::this_thread::sleep_for(kLookAgain);
   }
 }
-
-}  // namespace
 
 std::filesystem::path state_directory() {
   if (const auto given = environment("EPHFS_STATE_DIR"); !given.empty()) return given;
@@ -50,33 +99,42 @@ std::filesystem::path state_directory() {
 
 Result<std::filesystem::path> volume_directory(const std::string& volume) {
   if (volume.empty()) return fail(Error::invalid_argument, "the volume has no name");
-  if (volume.find('/') != std::string::npos) return std::filesystem::absolute(volume).lexically_normal();
+  if (volume.find('/') != std::string::npos) return resolved(volume);
   if (volume == "." || volume == "..") {
     return fail(Error::invalid_argument, "volume " + volume + ": write ./ in front to mean a directory");
   }
-  return state_directory() / volume;
+  return resolved(state_directory() / volume);
 }
 
 std::vector<MountedVolume> mounted_volumes() {
   std::vector<MountedVolume> volumes;
-  const std::unique_ptr<FILE, int (*)(FILE*)> table(setmntent("/proc/self/mounts", "r"), endmntent);
-  if (!table) return volumes;
-  mntent entry{};
-  std::array<char, 16384> room{};
-  while (getmntent_r(table.get(), &entry, room.data(), static_cast<int>(room.size())) != nullptr) {
+  read_mounts([&](const mntent& entry) {
     if (std::string_view(entry.mnt_type) == "fuse.ephfs") volumes.push_back({entry.mnt_fsname, entry.mnt_dir});
-  }
+  });
   return volumes;
+}
+
+std::optional<Mount> mount_on(const std::filesystem::path& mountpoint) {
+  std::optional<Mount> uppermost;
+  read_mounts([&](const mntent& entry) {
+    if (entry.mnt_dir == mountpoint.native()) uppermost = Mount{entry.mnt_type, entry.mnt_fsname};
+  });
+  return uppermost;
+}
+
+std::optional<MountedVolume> mounted_volume_at(const std::string& mountpoint) {
+  return written_or_resolved(mountpoint, [](const std::filesystem::path& path) {
+    auto around = volume_around(path);
+    if (around && around->mountpoint != path) around.reset();
+    return around;
+  });
 }
 
 std::optional<MountedVolume> mounted_volume_of(const std::string& path) {
   std::error_code error;
   const auto real = std::filesystem::canonical(path, error);
   if (error) return std::nullopt;
-  for (auto& volume : mounted_volumes()) {
-    if (is_within(real, volume.mountpoint)) return std::move(volume);
-  }
-  return std::nullopt;
+  return volume_around(real);
 }
 
 Result<std::filesystem::path> find_volume(const std::string& what) {
@@ -86,10 +144,7 @@ Result<std::filesystem::path> find_volume(const std::string& what) {
     return fail(Error::invalid_argument,
                 mounted.empty() ? "no volume is mounted" : "several volumes are mounted: name one");
   }
-  const auto absolute = std::filesystem::absolute(what).lexically_normal();
-  for (const auto& volume : mounted) {
-    if (is_within(absolute, volume.mountpoint)) return volume.directory;
-  }
+  if (const auto around = written_or_resolved(what, volume_around)) return around->directory;
   return volume_directory(what);
 }
 
@@ -97,11 +152,11 @@ Result<core::FileDescriptor> lock_volume(const std::filesystem::path& directory)
   const auto path = directory / "volume.lock";
   EPHFS_TRY(auto lock, core::open_file(path, O_RDWR | O_CREAT));
   for (const auto& volume : mounted_volumes()) {
-    if (volume.directory == directory && !try_lock(lock.get(), milliseconds{0})) {
+    if (volume.directory == directory && !lock_within(lock, milliseconds{0})) {
       return fail(Error::busy, "volume " + directory.string() + " is already mounted on " + volume.mountpoint.string());
     }
   }
-  if (!try_lock(lock.get(), kEndingDaemonPatience)) {
+  if (!lock_within(lock, kEndingDaemonPatience)) {
     return fail(Error::busy, "volume " + directory.string() + " is in use by another process");
   }
   // Who holds it, for those who look for the daemon.
@@ -113,7 +168,7 @@ Result<core::FileDescriptor> lock_volume(const std::filesystem::path& directory)
 
 bool wait_until_free(const std::filesystem::path& directory, milliseconds patience) {
   auto lock = core::open_file(directory / "volume.lock", O_RDWR);
-  return !lock || try_lock(lock->get(), patience);
+  return !lock || lock_within(*lock, patience);
 }
 
 }  // namespace ephfs::cli

@@ -16,6 +16,7 @@
 #include "fs/fuse_mount.hpp"
 #include "meta/journaled_catalog.hpp"
 #include "mount-helpers/loop.hpp"
+#include "mount-helpers/mountpoint.hpp"
 #include "mount-helpers/passphrase.hpp"
 #include "mount-helpers/paths.hpp"
 #include "mount-helpers/reports.hpp"
@@ -110,6 +111,7 @@ class RunningVolume {
   }
 
   Result<> mount(std::unique_ptr<fs::FuseGuard> guard) {
+    EPHFS_TRY(auto claim, claim_mountpoint(request_.mountpoint));
     EPHFS_TRY(mount_, fs::FuseMount::mount(*engine_,
                                            {.mountpoint = request_.mountpoint,
                                             .source = request_.directory.string(),
@@ -117,6 +119,7 @@ class RunningVolume {
                                             .read_only = request_.options.read_only,
                                             .kernel_flags = request_.options.kernel_flags},
                                            std::move(guard)));
+    claim.close();
     EPHFS_TRY_VOID(node_->start());
     engine_->start(&mount_->kernel_cache());
     started_ = true;

@@ -71,6 +71,80 @@ class BadInput(EphfsTest):
         self.assertIn(volume.mountpoint, line)
         self.assertIn(volume.mountpoint, self.mount_refused("", mountpoint=volume.mountpoint))
 
+    def test_mountpoints_that_are_mounts(self):
+        """However it is written, and whatever is mounted there."""
+        volume, other = self.volume(), os.path.join(self.work, "other")
+        link = os.path.join(self.work, "link")
+        os.symlink(volume.mountpoint, link)
+        for name in (volume.mountpoint + "/", volume.mountpoint + "/.", link, link + "/"):
+            self.assertIn(volume.mountpoint + " has", self.mount_refused("", directory=other, mountpoint=name))
+        tmpfs = os.path.join(self.work, "tmpfs")
+        os.mkdir(tmpfs)
+        run("mount", "-t", "tmpfs", "none", tmpfs)
+        try:
+            self.assertIn("tmpfs", self.mount_refused("", directory=other, mountpoint=tmpfs))
+        finally:
+            run("umount", tmpfs)
+        self.assertFalse(os.path.exists(other))
+        for name in (link, volume.mountpoint + "/", volume.mountpoint + "/."):
+            self.assertIn('"live_bytes"', run(EPHFS, "status", name, "--json").stdout)
+            run(EPHFS, "umount", name)
+            self.assertFalse(volume.is_mounted(), name)
+            volume.mount()
+
+    def test_several_mounts_at_once(self):
+        """Of those who mount on one directory at the same moment, one does."""
+        mountpoint = os.path.join(self.work, "mnt")
+        volumes = [Volume(os.path.join(self.work, f"vol{i}"), mountpoint) for i in range(3)]
+        self.volumes.append(volumes[0])
+        for volume in volumes:  # made before, so that all come to the mountpoint at the same time
+            volume.mount()
+            volume.umount()
+        started = [subprocess.Popen([EPHFS, "mount", volume.directory, mountpoint], stderr=subprocess.PIPE, text=True)
+                   for volume in volumes]
+        told = [mounting.communicate(timeout=40)[1] for mounting in started]
+        self.assertEqual(sorted(mounting.returncode for mounting in started), [0, 32, 32], told)
+        for line in told:
+            self.assertTrue(line == "" or mountpoint in line, told)
+        run(EPHFS, "umount", mountpoint)
+        self.assertFalse(volumes[0].is_mounted())
+
+    def test_mountpoint_above_the_volume(self):
+        """It would cover what it lives on."""
+        inner, top = os.path.join(self.work, "top", "vol"), os.path.join(self.work, "top")
+        os.makedirs(inner)
+        link = os.path.join(self.work, "link")
+        os.symlink(inner, link)
+        for directory, mountpoint in ((inner, inner), (inner, top), (link, top), (inner, link)):
+            line = self.mount_refused("", directory=directory, mountpoint=mountpoint)
+            self.assertIn("cover", line)
+            self.assertIn(inner, line)
+        self.assertEqual(os.listdir(inner), [])
+
+    def test_mount_of_a_killed_daemon(self):
+        """It is named as what it is, and umount takes it away, also while somebody is in it."""
+        volume = self.volume()
+        with open(volume.path("f"), "w") as out:
+            out.write("written")
+        run("sync", "-f", volume.mountpoint)
+        with open(volume.path("f")):
+            volume.kill_daemon()
+            for command in ("mount", volume.directory, volume.mountpoint), ("status", volume.mountpoint), \
+                           ("status", volume.directory):
+                line = self.refused(EPHFS, *command)
+                self.assertIn("has died", line)
+                self.assertIn(volume.directory, line)
+                self.assertIn(f"ephfs umount {volume.mountpoint}", line)
+            examined = run(EPHFS, "doctor", volume.directory, check=False)
+            self.assertNotEqual(examined.returncode, 0)
+            self.assertIn("BAD  mount", examined.stdout)
+            run(EPHFS, "umount", volume.mountpoint)
+            self.assertFalse(volume.is_mounted())
+        volume.mount()
+        self.assertIn("ok   mount", run(EPHFS, "doctor", volume.directory).stdout)
+        with open(volume.path("f")) as source:
+            self.assertEqual(source.read(), "written")
+
     def test_passphrase(self):
         right, wrong = os.path.join(self.work, "right"), os.path.join(self.work, "wrong")
         for path, text in ((right, "correct horse"), (wrong, "battery staple")):
