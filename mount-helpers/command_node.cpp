@@ -68,6 +68,7 @@ Result<> join_from(const std::filesystem::path& directory, const std::string& to
 
 /// A node that is to join: it joins once it knows where it listens, then serves as a member.
 Result<> serve_node(node::NodeOptions options, const std::string& token, const std::string& config) {
+  EPHFS_TRY_VOID(node::check_socket_path(control_socket(options.directory)));
   EPHFS_TRY_VOID(make_private_directory(options.directory));
   core::SystemClock system_clock;
   EPHFS_TRY(const auto clock, open_clock(options.directory, system_clock));

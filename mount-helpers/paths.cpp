@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <mntent.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace ephfs::cli {
@@ -158,6 +159,12 @@ Result<core::FileDescriptor> lock_volume(const std::filesystem::path& directory)
   }
   if (!lock_within(lock, kEndingDaemonPatience)) {
     return fail(Error::busy, "volume " + directory.string() + " is in use by another process");
+  }
+  // A first mount that failed takes its directory away, with the lock that was waited for.
+  struct stat locked {};
+  struct stat named {};
+  if (::fstat(lock.get(), &locked) != 0 || ::stat(path.c_str(), &named) != 0 || locked.st_ino != named.st_ino) {
+    return fail(Error::busy, "volume " + directory.string() + " was being made by another process, which failed");
   }
   // Who holds it, for those who look for the daemon.
   const std::string holder = std::to_string(::getpid()) + "\n";

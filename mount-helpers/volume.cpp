@@ -85,7 +85,9 @@ class RunningVolume {
     auto& ttl = request_.options.engine.ttl;
     EPHFS_TRY_VOID(settle_permanence(*catalog, ttl.allow_permanent));
     if (ttl.initial == fs::kPermanentTtl && !ttl.allow_permanent) {
-      return fail(Error::invalid_argument, "option ttl=never: this volume was created without allow_permanent");
+      return fail(Error::invalid_argument, is_new_ ? "option ttl=never needs allow_permanent"
+                                                   : "option ttl=never: this volume was created without "
+                                                     "allow_permanent");
     }
     EPHFS_TRY_VOID(open_node());
     EPHFS_TRY_VOID(settle_options());
@@ -264,14 +266,21 @@ Result<> belong_to_pool(const std::filesystem::path& directory, const std::strin
 }
 
 Result<> serve_volume(VolumeRequest request, const Ready& ready) {
-  EPHFS_TRY_VOID(make_private_directory(request.directory));
+  EPHFS_TRY_VOID(node::check_socket_path(control_socket(request.directory)));
+  EPHFS_TRY_VOID(check_fit_for_volume(request.directory));
   // First of all: it is to hold no key, and no lock.
   EPHFS_TRY(auto guard, fs::FuseGuard::start("ephfs: guard of " + request.mountpoint));
+  std::error_code ignored;
+  const bool is_new_directory = !std::filesystem::exists(request.directory, ignored);
+  EPHFS_TRY_VOID(make_private_directory(request.directory));
   EPHFS_TRY(const auto lock, lock_volume(request.directory));
   EPHFS_TRY(const bool is_there, holds_volume(request.directory));
+  std::optional<NewVolume> making;
+  if (!is_there) making.emplace(request.directory, is_new_directory);
   RunningVolume volume(std::move(request), !is_there);
   EPHFS_TRY_VOID(volume.open());
   EPHFS_TRY_VOID(volume.mount(std::move(guard)));
+  if (making) making->keep();
   ready();
   return volume.serve();
 }

@@ -18,7 +18,8 @@ struct VolumeRequest {
 };
 
 /// Opens the volume, making it on first use, mounts it, says ready, and serves until it is unmounted or the process is
-/// told to end. Everything staged is on disk when it returns.
+/// told to end. Everything staged is on disk when it returns. Of a first mount that fails before it is ready nothing is
+/// left: no decision is made for good by an option that was refused.
 [[nodiscard]] core::Result<> serve_volume(VolumeRequest request, const Ready& ready);
 
 /// The embedded node's directory.

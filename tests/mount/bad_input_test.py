@@ -49,6 +49,51 @@ class BadInput(EphfsTest):
         line = self.mount_refused("profile=4+2")
         self.assertIn("4+2", line)
 
+    def test_a_first_mount_that_is_refused_leaves_nothing(self):
+        """Above all no decision that is made once for a volume."""
+        passphrase = os.path.join(self.work, "passphrase")
+        with open(passphrase, "w") as out:
+            out.write("correct horse\n")
+        there, fresh = os.path.join(self.work, "there"), os.path.join(self.work, "fresh")
+        os.mkdir(there)
+        for directory in (there, fresh):
+            self.assertIn("allow_permanent", self.mount_refused("ttl=never", directory=directory))
+            self.assertIn("4+2", self.mount_refused("profile=4+2", directory=directory))
+        self.assertLessEqual(set(os.listdir(there)), {"volume.lock"})
+        self.assertFalse(os.path.exists(fresh))
+        for name, options in (("there", "ttl=never,allow_permanent"), ("fresh", f"passphrase_file={passphrase}")):
+            self.volume(options, name=name).umount()
+        self.assertIn("passphrase", self.mount_refused("", directory=fresh))
+
+    def test_a_refused_mount_leaves_a_joined_node(self):
+        pool = self.pool(1)
+        directory = os.path.join(self.work, "joined")
+        run(EPHFS, "join", pool.token, directory)
+        key = self.content_of(os.path.join(directory, "node"))
+        self.assertIn("4+2", self.mount_refused("profile=4+2", directory=directory))
+        left = self.content_of(directory)
+        self.assertEqual({path: left.get(path) for path in key}, key)
+        self.assertFalse(os.path.exists(os.path.join(directory, "keys")))
+
+    def test_too_long_a_path_for_the_control_socket(self):
+        above = os.path.join(self.work, "long" * 20)
+        self.assertIn("too long", self.mount_refused("", directory=os.path.join(above, "volume")))
+        self.assertIn("too long", self.refused(EPHFS, "node", "--dir", os.path.join(above, "node"), "--listen", "127.0.0.1:0"))
+        self.assertFalse(os.path.exists(above))
+
+    def test_a_directory_of_other_files_is_no_volume(self):
+        photos = os.path.join(self.work, "photos")
+        os.mkdir(photos)
+        open(os.path.join(photos, "cat.jpg"), "w").close()
+        line = self.mount_refused("", directory=photos)
+        self.assertIn(photos, line)
+        self.assertIn("cat.jpg", line)
+        self.assertEqual(os.listdir(photos), ["cat.jpg"])
+        os.unlink(os.path.join(photos, "cat.jpg"))
+        with open(os.path.join(photos, "config.yaml"), "w") as out:
+            out.write("ttl: 1h\n")
+        self.volume(name="photos")
+
     def test_configuration_file(self):
         path = os.path.join(self.work, "config.yaml")
         for text, expected in (("ttl: 1d\nnonsense: 1\n", ":2"), ("ttl: soon\n", ":1"), ("ttl: [1\n", "config.yaml"),
