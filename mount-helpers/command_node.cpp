@@ -66,6 +66,18 @@ Result<> join_from(const std::filesystem::path& directory, const std::string& to
   return {};
 }
 
+Result<> follow_config(const std::string& path, node::NodeOptions& options) {
+  EPHFS_TRY(auto file, core::read_config(path, {"pool"}));
+  const auto at = [&](int line) { return file.path.string() + ":" + std::to_string(line); };
+  const auto [pool, line] = file.settings["pool"];
+  if (line > 0 && !core::PoolId::from_hex(pool)) {
+    return fail(Error::invalid_argument, at(line) + ": pool: " + pool + ": expected 32 hexadecimal digits");
+  }
+  EPHFS_TRY_VOID(belong_to_pool(options.directory, pool, file.peers.empty() ? "" : at(file.peers_line)));
+  options.static_peers = std::move(file.peers);
+  return {};
+}
+
 /// A node that is to join: it joins once it knows where it listens, then serves as a member.
 Result<> serve_node(node::NodeOptions options, const std::string& token, const std::string& config) {
   EPHFS_TRY_VOID(node::check_socket_path(control_socket(options.directory)));
@@ -73,12 +85,7 @@ Result<> serve_node(node::NodeOptions options, const std::string& token, const s
   core::SystemClock system_clock;
   EPHFS_TRY(const auto clock, open_clock(options.directory, system_clock));
   Loop loop(kLoopThreads);
-  if (!config.empty()) {
-    EPHFS_TRY(auto file, core::read_config(config, {"pool"}));
-    options.static_peers = std::move(file.peers);
-    const auto pool = file.settings.find("pool");
-    if (pool != file.settings.end()) EPHFS_TRY_VOID(belong_to_pool(options.directory, pool->second.value));
-  }
+  if (!config.empty()) EPHFS_TRY_VOID(follow_config(config, options));
   const auto directory = options.directory;
   const auto context = node::tls_node_context(loop.executor(), loop.executor(), *clock);
   EPHFS_TRY(auto node, node::Node::open(std::move(options), context));

@@ -209,6 +209,7 @@ Result<> apply_config(const std::filesystem::path& path, const std::string& comm
                   path.string() + ":" + std::to_string(setting->second.line) + ": " + set.error().detail);
     }
   }
+  if (!file.peers.empty()) options.peers_at = path.string() + ":" + std::to_string(file.peers_line);
   options.peers = std::move(file.peers);
   // The file was read over what the command line had said: say it again.
   options.kernel_flags.clear();

@@ -25,6 +25,7 @@ struct MountOptions {
   bool prompt = false;                    // ask on the terminal
   std::string listen;                     // the embedded node serves others at this address; empty: it does not
   std::vector<core::PeerAddress> peers;   // from the configuration file
+  std::string peers_at;                   // FILE:LINE where they are; empty without any
   std::string pool;                       // id of a pool whose peers are all in the configuration; hexadecimal
 };
 

@@ -156,7 +156,7 @@ class RunningVolume {
   Result<> open_node() {
     const auto directory = node_directory_of(request_.directory);
     EPHFS_TRY_VOID(make_private_directory(directory));
-    EPHFS_TRY_VOID(belong_to_pool(directory, request_.options.pool));
+    EPHFS_TRY_VOID(belong_to_pool(directory, request_.options.pool, request_.options.peers_at));
     const auto& options = request_.options;
     node::NodeOptions node;
     node.directory = directory;
@@ -254,11 +254,14 @@ Result<> make_private_directory(const std::filesystem::path& directory) {
   return {};
 }
 
-Result<> belong_to_pool(const std::filesystem::path& directory, const std::string& pool) {
-  if (pool.empty()) return {};
+Result<> belong_to_pool(const std::filesystem::path& directory, const std::string& pool, const std::string& peers_at) {
+  EPHFS_TRY(const auto known, node::read_pool_file(directory));
+  if (pool.empty()) {
+    if (peers_at.empty() || (known && !known->others.empty())) return {};
+    return fail(Error::invalid_argument, peers_at + ": peers need the key pool, the id that all of them name");
+  }
   const auto id = core::PoolId::from_hex(pool);
   if (!id) return fail(Error::invalid_argument, "pool " + pool);
-  EPHFS_TRY(const auto known, node::read_pool_file(directory));
   if (known && known->pool == *id) return {};
   EPHFS_TRY(const auto seed, node::load_or_create_seed(directory));
   const core::Signer signer(seed);

@@ -33,7 +33,10 @@ struct VolumeRequest {
                                                                            core::Clock& base);
 /// Where its control socket is, a volume's or a node's.
 [[nodiscard]] std::filesystem::path control_socket(const std::filesystem::path& directory);
-/// With a pool id from the configuration: writes it down as `directory`'s pool. Nothing for an empty id.
-[[nodiscard]] core::Result<> belong_to_pool(const std::filesystem::path& directory, const std::string& pool);
+/// With a pool id from the configuration: writes it down as `directory`'s pool. Nothing for an empty id, but
+/// invalid_argument where peers are listed at `peers_at` (FILE:LINE; empty without peers) and the directory is in
+/// nobody's pool yet: they would refuse it.
+[[nodiscard]] core::Result<> belong_to_pool(const std::filesystem::path& directory, const std::string& pool,
+                                            const std::string& peers_at);
 
 }  // namespace ephfs::cli
