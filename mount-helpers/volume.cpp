@@ -164,7 +164,7 @@ class RunningVolume {
     if (options.engine.capacity > 0)
       node.capacity = options.engine.capacity + options.engine.capacity / 8;
     else
-      node.capacity = std::numeric_limits<std::int64_t>::max();
+      node.capacity = node::kUnlimitedCapacity;
     node.static_peers = options.peers;
     EPHFS_TRY(const auto known, node::read_pool_file(directory));
     const bool alone = options.peers.empty() && (!known || known->others.empty());
