@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // ephfs mount and umount.
+#include <algorithm>
 #include <cstdio>
 
 #include <spawn.h>
@@ -23,13 +24,14 @@ using core::Result;
 constexpr int kUsageStatus = 1;
 constexpr int kMountFailedStatus = 32;
 
-Result<VolumeRequest> understand(const ParsedArguments& parsed) {
+Result<VolumeRequest> understand(const ParsedArguments& parsed, bool sloppy) {
   if (parsed.words.size() != 2) return usage("ephfs mount VOLUME MOUNTPOINT [-o OPT,...] [--foreground]");
   VolumeRequest request;
   EPHFS_TRY(request.directory, volume_directory(parsed.words[0]));
   request.mountpoint = resolved(parsed.words[1]).string();
   // As with other file systems, what root mounts is for everybody whom permissions allow.
   request.options.allow_other = ::geteuid() == 0;
+  request.options.sloppy = sloppy;
   const std::string list = parsed.joined("-o");
   EPHFS_TRY_VOID(parse_mount_options(list, request.options));
   auto config = request.options.config;
@@ -39,6 +41,12 @@ Result<VolumeRequest> understand(const ParsedArguments& parsed) {
   EPHFS_TRY_VOID(apply_config(config, list, request.options));
   EPHFS_TRY_VOID(check_mount_options(request.options));
   return request;
+}
+
+bool is_mounted(const VolumeRequest& request) {
+  return std::ranges::any_of(mounted_volumes(), [&](const MountedVolume& mounted) {
+    return mounted.directory == request.directory && mounted.mountpoint == request.mountpoint && !is_dead(mounted);
+  });
 }
 
 Result<> run_fusermount(const std::string& mountpoint, bool at_once) {
@@ -56,15 +64,16 @@ Result<> run_fusermount(const std::string& mountpoint, bool at_once) {
 
 }  // namespace
 
-int run_mount(const Arguments& arguments) {
+int run_mount(const Arguments& arguments, const MountManner& manner) {
   const auto refuse = [](const core::Failure& failure, int status) {
     std::fprintf(stderr, "ephfs: %s\n", failure.message().c_str());
     return status;
   };
   const auto parsed = parse_arguments(arguments, {{"-o", true}, {"--foreground", false}, {"-f", false}});
   if (!parsed) return refuse(parsed.error(), kUsageStatus);
-  auto request = understand(*parsed);
+  auto request = understand(*parsed, manner.sloppy);
   if (!request) return refuse(request.error(), kUsageStatus);
+  if (manner.again_is_fine && is_mounted(*request)) return 0;
   const auto fit = check_mountpoint(request->mountpoint, request->directory);
   if (!fit) return refuse(fit.error(), kMountFailedStatus);
   const bool foreground = parsed->has("--foreground") || parsed->has("-f");

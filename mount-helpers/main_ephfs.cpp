@@ -31,7 +31,8 @@ struct Command {
 };
 
 constexpr std::array kCommands{
-    Command{"mount", "VOLUME MOUNTPOINT [-o OPT,...] [--foreground]   mount a volume; made on first use", run_mount},
+    Command{"mount", "VOLUME MOUNTPOINT [-o OPT,...] [--foreground]   mount a volume; made on first use",
+            [](const Arguments& a) { return run_mount(a, {}); }},
     Command{"umount", "MOUNTPOINT                                      unmount, and wait until the volume is free",
             [](const Arguments& a) { return report(run_umount(a)); }},
     Command{"node", "--dir DIR --listen HOST:PORT [--capacity 10G] [--advertise HOST:PORT] [--join TOKEN]", run_node},

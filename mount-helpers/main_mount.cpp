@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // mount.ephfs: what mount(8) runs for `mount -t ephfs SOURCE TARGET`: mount.ephfs SOURCE TARGET [-sfnv] [-N NAMESPACE]
-// [-o OPTIONS]. It says the same to `ephfs mount`.
+// [-o OPTIONS]. It says the same to `ephfs mount`, but that a volume which is mounted just there already is no failure.
 #include <cstdio>
 
 #include "core/files.hpp"
@@ -27,5 +27,5 @@ int main(int count, char** values) {
   if (parsed->has("-f")) return 0;  // a rehearsal: everything but the mount
   cli::Arguments words = parsed->words;
   if (parsed->has("-o")) words.insert(words.end(), {"-o", parsed->joined("-o")});
-  return cli::run_mount(words);
+  return cli::run_mount(words, {.again_is_fine = true, .sloppy = parsed->has("-s")});
 }

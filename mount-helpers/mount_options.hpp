@@ -18,6 +18,7 @@ struct MountOptions {
   bool durability_given = false;  // else it follows from whether there are peers
   bool allow_other = false;
   bool read_only = false;
+  bool sloppy = false;                    // unknown options of a list are passed over, as mount -s wants it
   std::string kernel_flags;               // nosuid,noexec and the like, for the kernel
   std::filesystem::path config;           // empty: the volume's own config.yaml, if there is one
   std::filesystem::path passphrase_file;  // empty: none
@@ -29,7 +30,8 @@ struct MountOptions {
   std::string pool;                       // id of a pool whose peers are all in the configuration; hexadecimal
 };
 
-/// Adds a comma-separated list of options to `options`. invalid_argument names the option and what was expected;
+/// Adds a comma-separated list of options to `options`. invalid_argument names the option and what was expected,
+/// not_supported what no volume does;
 /// options that mount(8) passes for its own use (_netdev, nofail, noauto, x-systemd.*, ...) are accepted and change
 /// nothing.
 [[nodiscard]] core::Result<> parse_mount_options(const std::string& list, MountOptions& options);

@@ -3,31 +3,16 @@
 import errno
 import os
 import random
-import shutil
 import socket
 import sqlite3
 import subprocess
 import time
 import unittest
 
-from ephfs_processes import BIN, EPHFS, EphfsTest, Volume, drop_caches, run, wait_for
+from ephfs_processes import EPHFS, EphfsTest, Volume, drop_caches, run, wait_for
 
 
 class BadInput(EphfsTest):
-    def refused(self, *command, **options):
-        done = run(*command, check=False, timeout=40, **options)
-        self.assertNotEqual(done.returncode, 0, done.stdout)
-        lines = done.stderr.strip().splitlines()
-        self.assertEqual(len(lines), 1, done.stderr)
-        return lines[0]
-
-    def mount_refused(self, options, directory=None, mountpoint=None):
-        mountpoint = mountpoint or os.path.join(self.work, "mnt")
-        if mountpoint == os.path.join(self.work, "mnt"):
-            os.makedirs(mountpoint, exist_ok=True)
-        directory = directory or os.path.join(self.work, "vol")
-        return self.refused(EPHFS, "mount", directory, mountpoint, *(["-o", options] if options else []))
-
     def test_options(self):
         self.assertIn("nonsense", self.mount_refused("nonsense=1"))
         self.assertIn("ttl=soon", self.mount_refused("ttl=soon"))
@@ -49,170 +34,22 @@ class BadInput(EphfsTest):
         line = self.mount_refused("profile=4+2")
         self.assertIn("4+2", line)
 
-    def test_a_first_mount_that_is_refused_leaves_nothing(self):
-        """Above all no decision that is made once for a volume."""
-        passphrase = os.path.join(self.work, "passphrase")
-        with open(passphrase, "w") as out:
-            out.write("correct horse\n")
-        there, fresh = os.path.join(self.work, "there"), os.path.join(self.work, "fresh")
-        os.mkdir(there)
-        for directory in (there, fresh):
-            self.assertIn("allow_permanent", self.mount_refused("ttl=never", directory=directory))
-            self.assertIn("4+2", self.mount_refused("profile=4+2", directory=directory))
-        self.assertLessEqual(set(os.listdir(there)), {"volume.lock"})
-        self.assertFalse(os.path.exists(fresh))
-        for name, options in (("there", "ttl=never,allow_permanent"), ("fresh", f"passphrase_file={passphrase}")):
-            self.volume(options, name=name).umount()
-        self.assertIn("passphrase", self.mount_refused("", directory=fresh))
-
-    def test_a_refused_mount_leaves_a_joined_node(self):
-        pool = self.pool(1)
-        directory = os.path.join(self.work, "joined")
-        run(EPHFS, "join", pool.token, directory)
-        key = self.content_of(os.path.join(directory, "node"))
-        self.assertIn("4+2", self.mount_refused("profile=4+2", directory=directory))
-        left = self.content_of(directory)
-        self.assertEqual({path: left.get(path) for path in key}, key)
-        self.assertFalse(os.path.exists(os.path.join(directory, "keys")))
-
-    def test_too_long_a_path_for_the_control_socket(self):
-        above = os.path.join(self.work, "long" * 20)
-        self.assertIn("too long", self.mount_refused("", directory=os.path.join(above, "volume")))
-        self.assertIn("too long", self.refused(EPHFS, "node", "--dir", os.path.join(above, "node"), "--listen", "127.0.0.1:0"))
-        self.assertFalse(os.path.exists(above))
-
-    def test_a_directory_of_other_files_is_no_volume(self):
-        photos = os.path.join(self.work, "photos")
-        os.mkdir(photos)
-        open(os.path.join(photos, "cat.jpg"), "w").close()
-        line = self.mount_refused("", directory=photos)
-        self.assertIn(photos, line)
-        self.assertIn("cat.jpg", line)
-        self.assertEqual(os.listdir(photos), ["cat.jpg"])
-        os.unlink(os.path.join(photos, "cat.jpg"))
-        with open(os.path.join(photos, "config.yaml"), "w") as out:
-            out.write("ttl: 1h\n")
-        self.volume(name="photos")
-
     def test_configuration_file(self):
         path = os.path.join(self.work, "config.yaml")
         for text, expected in (("ttl: 1d\nnonsense: 1\n", ":2"), ("ttl: soon\n", ":1"), ("ttl: [1\n", "config.yaml"),
-                               ("peers:\n  - {id: 12, address: 'x:1'}\n", ":2")):
+                               ("peers:\n  - {id: 12, address: 'x:1'}\n", ":2"),
+                               ("# whose?\npool: 6f0c1a9b\n", ":2"),
+                               (f"# whose?\npeers:\n  - {{id: {'7a' * 32}, address: 'x:1'}}\n", ":2")):
             with open(path, "w") as out:
                 out.write(text)
             line = self.mount_refused(f"config={path}")
             self.assertIn("config.yaml", line)
             self.assertIn(expected, line)
+            if "ttl" not in text:
+                node = os.path.join(self.work, "node")
+                line = self.refused(EPHFS, "node", "--dir", node, "--listen", "127.0.0.1:0", "--config", path)
+                self.assertIn(f"{path}{expected}", line)
         self.assertIn("missing.yaml", self.mount_refused("config=/nowhere/missing.yaml"))
-
-    def test_mountpoints(self):
-        self.assertIn("/nowhere", self.mount_refused("", mountpoint="/nowhere/at/all"))
-        path = os.path.join(self.work, "plain file")
-        open(path, "w").close()
-        self.assertIn("plain file", self.mount_refused("", mountpoint=path))
-        volume = self.volume()
-        line = self.mount_refused("", directory=volume.directory)
-        self.assertIn("already mounted", line)
-        self.assertIn(volume.mountpoint, line)
-        self.assertIn(volume.mountpoint, self.mount_refused("", mountpoint=volume.mountpoint))
-
-    def test_mountpoints_that_are_mounts(self):
-        """However it is written, and whatever is mounted there."""
-        volume, other = self.volume(), os.path.join(self.work, "other")
-        link = os.path.join(self.work, "link")
-        os.symlink(volume.mountpoint, link)
-        for name in (volume.mountpoint + "/", volume.mountpoint + "/.", link, link + "/"):
-            self.assertIn(volume.mountpoint + " has", self.mount_refused("", directory=other, mountpoint=name))
-        tmpfs = os.path.join(self.work, "tmpfs")
-        os.mkdir(tmpfs)
-        run("mount", "-t", "tmpfs", "none", tmpfs)
-        try:
-            self.assertIn("tmpfs", self.mount_refused("", directory=other, mountpoint=tmpfs))
-        finally:
-            run("umount", tmpfs)
-        self.assertFalse(os.path.exists(other))
-        for name in (link, volume.mountpoint + "/", volume.mountpoint + "/."):
-            self.assertIn('"live_bytes"', run(EPHFS, "status", name, "--json").stdout)
-            run(EPHFS, "umount", name)
-            self.assertFalse(volume.is_mounted(), name)
-            volume.mount()
-
-    def test_several_mounts_at_once(self):
-        """Of those who mount on one directory at the same moment, one does."""
-        mountpoint = os.path.join(self.work, "mnt")
-        volumes = [Volume(os.path.join(self.work, f"vol{i}"), mountpoint) for i in range(3)]
-        self.volumes.append(volumes[0])
-        for volume in volumes:  # made before, so that all come to the mountpoint at the same time
-            volume.mount()
-            volume.umount()
-        started = [subprocess.Popen([EPHFS, "mount", volume.directory, mountpoint], stderr=subprocess.PIPE, text=True)
-                   for volume in volumes]
-        told = [mounting.communicate(timeout=40)[1] for mounting in started]
-        self.assertEqual(sorted(mounting.returncode for mounting in started), [0, 32, 32], told)
-        for line in told:
-            self.assertTrue(line == "" or mountpoint in line, told)
-        run(EPHFS, "umount", mountpoint)
-        self.assertFalse(volumes[0].is_mounted())
-
-    def test_mountpoint_above_the_volume(self):
-        """It would cover what it lives on."""
-        inner, top = os.path.join(self.work, "top", "vol"), os.path.join(self.work, "top")
-        os.makedirs(inner)
-        link = os.path.join(self.work, "link")
-        os.symlink(inner, link)
-        for directory, mountpoint in ((inner, inner), (inner, top), (link, top), (inner, link)):
-            line = self.mount_refused("", directory=directory, mountpoint=mountpoint)
-            self.assertIn("cover", line)
-            self.assertIn(inner, line)
-        self.assertEqual(os.listdir(inner), [])
-
-    def test_mount_of_a_killed_daemon(self):
-        """It is named as what it is, and umount takes it away, also while somebody is in it."""
-        volume = self.volume()
-        with open(volume.path("f"), "w") as out:
-            out.write("written")
-        run("sync", "-f", volume.mountpoint)
-        with open(volume.path("f")):
-            volume.kill_daemon()
-            for command in ("mount", volume.directory, volume.mountpoint), ("status", volume.mountpoint), \
-                           ("status", volume.directory):
-                line = self.refused(EPHFS, *command)
-                self.assertIn("has died", line)
-                self.assertIn(volume.directory, line)
-                self.assertIn(f"ephfs umount {volume.mountpoint}", line)
-            examined = run(EPHFS, "doctor", volume.directory, check=False)
-            self.assertNotEqual(examined.returncode, 0)
-            self.assertIn("BAD  mount", examined.stdout)
-            run(EPHFS, "umount", volume.mountpoint)
-            self.assertFalse(volume.is_mounted())
-        volume.mount()
-        self.assertIn("ok   mount", run(EPHFS, "doctor", volume.directory).stdout)
-        with open(volume.path("f")) as source:
-            self.assertEqual(source.read(), "written")
-
-    def test_passphrase(self):
-        right, wrong = os.path.join(self.work, "right"), os.path.join(self.work, "wrong")
-        for path, text in ((right, "correct horse"), (wrong, "battery staple")):
-            with open(path, "w") as out:
-                out.write(text + "\n")
-        volume = self.volume(f"passphrase_file={right}")
-        with open(volume.path("f"), "w") as out:
-            out.write("secret")
-        volume.umount()
-        self.assertIn("passphrase", self.mount_refused(f"passphrase_file={wrong}", directory=volume.directory))
-        self.assertIn("passphrase", self.mount_refused("", directory=volume.directory))
-        with open(right) as source:
-            run(EPHFS, "mount", volume.directory, volume.mountpoint, "-o", f"passphrase_fd={source.fileno()}",
-                pass_fds=[source.fileno()])
-        with open(volume.path("f")) as source:
-            self.assertEqual(source.read(), "secret")
-        volume.umount()
-        credentials = os.path.join(self.work, "credentials")
-        os.mkdir(credentials)
-        os.rename(right, os.path.join(credentials, "ephfs.passphrase"))
-        run(EPHFS, "mount", volume.directory, volume.mountpoint, env={**os.environ, "CREDENTIALS_DIRECTORY": credentials})
-        with open(volume.path("f")) as source:
-            self.assertEqual(source.read(), "secret")
 
     def test_damaged_catalog(self):
         volume = self.volume()
@@ -221,68 +58,6 @@ class BadInput(EphfsTest):
         with open(os.path.join(volume.directory, "catalog.db"), "r+b") as catalog:
             catalog.write(b"\0" * 4096)
         self.assertIn("catalog.db", self.mount_refused("", directory=volume.directory))
-
-    def content_of(self, directory):
-        """Every file below, by its content: what a refusal leaves as it was. Its lock says who came last."""
-        found = {}
-        for path, _, names in os.walk(directory):
-            for name in names:
-                if name not in ("volume.lock", "control.sock"):
-                    with open(os.path.join(path, name), "rb") as source:
-                        found[os.path.join(path, name)] = source.read()
-        return found
-
-    def test_what_a_volume_cannot_be_without_is_never_made_anew(self):
-        volume = self.volume()
-        with open(volume.path("f"), "wb") as out:
-            out.write(b"precious" * 10_000)
-        volume.umount()
-        staged = os.listdir(os.path.join(volume.directory, "staging"))
-        self.assertTrue([name for name in staged if name.endswith(".stripe")])
-        no_schema = os.path.join(self.work, "no-schema.db")
-        base = sqlite3.connect(no_schema)
-        base.execute("PRAGMA journal_mode = WAL")
-        base.execute("PRAGMA user_version = 0")
-        base.close()
-        self.assertGreater(os.path.getsize(no_schema), 0)
-        for name in ("catalog.db", "keys", "wheel"):
-            path = os.path.join(volume.directory, name)
-            os.rename(path, path + ".saved")
-            for stand_in in (None, "/dev/null", no_schema) if name == "catalog.db" else (None,):
-                if stand_in:
-                    shutil.copyfile(stand_in, path)
-                before = self.content_of(volume.directory)
-                line = self.mount_refused("", directory=volume.directory)
-                self.assertIn(path, line)
-                self.assertIn("gone", line)
-                self.assertEqual(self.content_of(volume.directory), before)
-                examined = run(EPHFS, "doctor", volume.directory, check=False)
-                self.assertNotEqual(examined.returncode, 0, examined.stdout)
-                self.assertIn("gone", examined.stdout)
-                self.assertEqual(self.content_of(volume.directory), before)
-            os.rename(path + ".saved", path)
-        volume.mount()
-        with open(volume.path("f"), "rb") as source:
-            self.assertEqual(source.read(), b"precious" * 10_000)
-
-    def test_a_node_whose_key_is_gone_is_not_made_another(self):
-        volume = self.volume("cache_size=0")
-        with open(volume.path("f"), "wb") as out:
-            out.write(os.urandom(1 << 20))
-            os.fsync(out.fileno())
-        volume.umount()
-        node = os.path.join(volume.directory, "node")
-        self.assertTrue([name for _, _, names in os.walk(os.path.join(node, "shards")) for name in names])
-        os.rename(os.path.join(node, "node.key"), os.path.join(self.work, "saved"))
-        before = self.content_of(node)
-        self.assertIn("node/node.key", self.mount_refused("", directory=volume.directory))
-        self.assertIn("node.key", self.refused(EPHFS, "node", "--dir", node, "--listen", "127.0.0.1:0"))
-        self.assertEqual({path: held for path, held in self.content_of(node).items() if path in before}, before)
-        self.assertFalse(os.path.exists(os.path.join(node, "node.key")))
-        os.rename(os.path.join(self.work, "saved"), os.path.join(node, "node.key"))
-        volume.mount()
-        with open(volume.path("f"), "rb") as source:
-            self.assertEqual(len(source.read()), 1 << 20)
 
     def test_closed_standard_streams(self):
         """A state file never gets the number of a stream that is printed to, and lives on when the daemon lets go of them."""
@@ -296,7 +71,10 @@ class BadInput(EphfsTest):
                 host, port = written.read().strip().rsplit(":", 1)
             with socket.create_connection((host, int(port)), timeout=10) as stranger:
                 stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
-                while stranger.recv(4096):
+                try:
+                    while stranger.recv(4096):
+                        pass
+                except ConnectionError:
                     pass
             streams = [os.readlink(f"/proc/{node.pid}/fd/{fd}") for fd in range(3)]
             self.assertEqual(streams, ["/dev/null"] * 3)
@@ -304,7 +82,7 @@ class BadInput(EphfsTest):
             node.terminate()
             node.wait(timeout=15)
         for path, content in self.content_of(directory).items():
-            self.assertNotIn(b"127.0.0.1:" if path.endswith("clock") else b"ephfs: ", content, path)
+            self.assertNotIn(b"does not speak", content, path)
         for closed in ("0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"):
             volume = Volume(os.path.join(self.work, "vol" + closed), os.path.join(self.work, "mnt"))
             self.volumes.append(volume)
@@ -442,22 +220,6 @@ class BadInput(EphfsTest):
         address = "127.0.0.1:%d" % taken.getsockname()[1]
         self.assertIn(address, self.refused(EPHFS, "node", "--dir", os.path.join(self.work, "n"), "--listen", address))
         taken.close()
-
-
-class MountHelper(EphfsTest):
-    def test_mount_and_fstab_form(self):
-        """mount(8) calls mount.ephfs SOURCE TARGET -o OPTIONS, with options of its own among them."""
-        helper = os.path.join(BIN, "mount.ephfs")
-        volume = Volume(os.path.join(self.work, "volume"), os.path.join(self.work, "mnt"))
-        self.volumes.append(volume)
-        run(helper, volume.directory, volume.mountpoint, "-o", "rw,ttl=1d,_netdev")
-        left = os.getxattr(volume.mountpoint, "user.ephfs.ttl")
-        self.assertTrue(volume.is_mounted(), left)
-        run("umount", volume.mountpoint)
-        run(helper, "-v", "-n", volume.directory, volume.mountpoint, "-o", "ro")
-        with self.assertRaises(OSError) as refused:
-            open(volume.path("f"), "w").close()
-        self.assertEqual(refused.exception.errno, errno.EROFS)
 
 
 if __name__ == "__main__":
