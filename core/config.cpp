@@ -82,6 +82,7 @@ class ConfigReader {
 
   Result<> read_peers(const YAML::Node& list, const YAML::Mark& mark) {
     if (!list.IsSequence()) return mistake(mark, "key 'peers' takes a list of {id: HEX, address: HOST:PORT}");
+    file_.peers_line = line_of(mark);
     std::set<NodeId> seen;
     for (const YAML::Node& item : list) {
       EPHFS_TRY(PeerAddress peer, read_peer(item));

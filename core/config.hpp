@@ -30,6 +30,7 @@ struct ConfigFile {
   std::filesystem::path path;
   std::map<std::string, Setting> settings;
   std::vector<PeerAddress> peers;  // peers: [{id: HEX, address: HOST:PORT}, ...]
+  int peers_line = 0;              // from 1; 0 without peers
 };
 
 /// Reads `path`. Scalars at the top level become settings when their key is in `known_keys`; `peers` is the one list.

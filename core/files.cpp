@@ -48,6 +48,17 @@ void FileDescriptor::close() noexcept {
   if (fd_ >= 0) ::close(std::exchange(fd_, -1));
 }
 
+Result<> fill_standard_streams() {
+  for (;;) {
+    const int fd = retry([] { return ::open("/dev/null", O_RDWR); });
+    if (fd < 0) return fail_errno("open /dev/null");
+    if (fd > STDERR_FILENO) {
+      ::close(fd);
+      return {};
+    }
+  }
+}
+
 Result<FileDescriptor> open_file(const std::filesystem::path& path, int flags, unsigned mode) {
   const int fd = retry([&] { return ::open(path.c_str(), flags | O_CLOEXEC, static_cast<mode_t>(mode)); });
   if (fd < 0) return fail_errno("open " + path.string());

@@ -34,6 +34,9 @@ class FileDescriptor {
   int fd_ = -1;
 };
 
+/// Gives each of the standard streams that is closed /dev/null: else a file that is opened later would have its number,
+/// and what is written to the stream would go into that file. Call first of all.
+[[nodiscard]] Result<> fill_standard_streams();
 /// open(2) with O_CLOEXEC added.
 [[nodiscard]] Result<FileDescriptor> open_file(const std::filesystem::path& path, int flags, unsigned mode = 0600);
 /// All of `bytes` at `offset`, however many calls it takes; no_space and io as the system says.

@@ -78,7 +78,9 @@ Error from_errno(int number) noexcept {
 
 std::string Failure::message() const {
   const std::string name(to_string(code));
-  return detail.empty() ? name : detail + ": " + name;
+  // A failure that was the cause of another of the same code has said it.
+  if (detail.empty() || detail == name || detail.ends_with(": " + name)) return detail.empty() ? name : detail;
+  return detail + ": " + name;
 }
 
 std::ostream& operator<<(std::ostream& out, const Failure& failure) {

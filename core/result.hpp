@@ -61,7 +61,7 @@ struct Failure {
   Error code = Error::io;
   std::string detail;
 
-  /// "detail: code", or the code alone where there is no detail.
+  /// "detail: code", or the code alone where there is no detail; the code's words are not said twice.
   [[nodiscard]] std::string message() const;
 
   friend bool operator==(const Failure& a, const Failure& b) { return a.code == b.code; }

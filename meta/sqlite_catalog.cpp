@@ -494,4 +494,14 @@ Result<std::unique_ptr<Catalog>> open_sqlite_catalog(const std::filesystem::path
   return std::unique_ptr<Catalog>(std::move(catalog));
 }
 
+bool holds_catalog(const std::filesystem::path& path) {
+  std::error_code error;
+  // Asked before SQLite is, which throws away the log of a file that is empty.
+  if (std::filesystem::file_size(path, error) == 0 || error) return false;
+  const auto connection = SqliteConnection::open(path, kCheckpointCacheKib);
+  if (!connection) return true;
+  const auto entries = (*connection)->first_text(nullptr, "SELECT count(*) FROM sqlite_schema");
+  return !entries || *entries != "0";
+}
+
 }  // namespace ephfs::meta

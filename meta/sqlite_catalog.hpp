@@ -14,4 +14,8 @@ namespace ephfs::meta {
 /// process has it open for writing.
 [[nodiscard]] Result<std::unique_ptr<Catalog>> open_sqlite_catalog(const std::filesystem::path& path);
 
+/// Whether a catalog was ever made at `path`: false where nothing is there, an empty file, or a database with nothing
+/// in it. Whether it is a sound one, opening it says. Changes nothing; nobody has the catalog open.
+[[nodiscard]] bool holds_catalog(const std::filesystem::path& path);
+
 }  // namespace ephfs::meta

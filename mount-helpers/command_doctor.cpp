@@ -16,8 +16,10 @@
 #include "meta/journaled_catalog.hpp"
 #include "mount-helpers/clock_report.hpp"
 #include "mount-helpers/commands.hpp"
+#include "mount-helpers/mountpoint.hpp"
 #include "mount-helpers/paths.hpp"
 #include "mount-helpers/volume.hpp"
+#include "mount-helpers/volume_files.hpp"
 
 namespace ephfs::cli {
 namespace {
@@ -97,6 +99,16 @@ void examine_machine(Examination& examination) {
       "locked memory", known && (endless || limit.rlim_max >= kLockedBytesMin),
       endless ? "no limit"
               : core::format_size(limit.rlim_max) + " may be locked; keys need " + core::format_size(kLockedBytesMin));
+}
+
+/// The mounts of one volume, or of all where `directory` is empty.
+void examine_mounts(Examination& examination, const std::filesystem::path& directory) {
+  for (const auto& volume : mounted_volumes()) {
+    if (!directory.empty() && volume.directory != directory) continue;
+    const bool dead = is_dead(volume);
+    examination.note("mount", !dead,
+                     dead ? describe_dead(volume) : volume.directory.string() + " on " + volume.mountpoint.string());
+  }
 }
 
 void examine_directory(Examination& examination, const std::filesystem::path& directory) {
@@ -181,9 +193,10 @@ void examine_resting(Examination& examination, const std::filesystem::path& dire
     else
       examination.note("clock", clock, "");
   }
-  if (!std::filesystem::exists(directory / "catalog.db", ignored)) return;
+  if (!has_volume_files(directory)) return;
   const auto broken = [&]() -> Result<std::vector<std::string>> {
     EPHFS_TRY(const auto lock, lock_volume(directory));
+    EPHFS_TRY_VOID(holds_volume(directory));
     EPHFS_TRY(const auto catalog, meta::open_volume_catalog(directory));
     return catalog->check();
   }();
@@ -228,7 +241,7 @@ Result<> run_doctor(const Arguments& arguments) {
   }
   std::filesystem::path directory;
   if (parsed.has("--dir")) {
-    directory = std::filesystem::absolute(parsed.value("--dir")).lexically_normal();
+    directory = resolved(parsed.value("--dir"));
   } else if (!parsed.words.empty() || parsed.has("--accept-clock")) {
     EPHFS_TRY(directory, find_volume(parsed.words.empty() ? "" : parsed.words[0]));
   } else if (auto only = find_volume("")) {
@@ -241,6 +254,7 @@ Result<> run_doctor(const Arguments& arguments) {
 
   Examination examination;
   examine_machine(examination);
+  examine_mounts(examination, directory);
   if (!directory.empty()) {
     examine_directory(examination, directory);
     const auto running = examine_running(examination, directory);

@@ -20,6 +20,7 @@
 #include "mount-helpers/words.hpp"
 #include "net/share_link.hpp"
 #include "net/tls_transport.hpp"
+#include "node/node.hpp"
 #include "node/pool.hpp"
 #include "node/pool_peers.hpp"
 
@@ -82,7 +83,7 @@ Result<Identity> understand_directory(const ParsedArguments& parsed) {
   Identity identity;
   std::filesystem::path given;
   if (parsed.has("--dir")) {
-    given = std::filesystem::absolute(parsed.value("--dir")).lexically_normal();
+    given = resolved(parsed.value("--dir"));
   } else {
     auto found = find_volume("");
     if (!found)
@@ -123,7 +124,7 @@ class Member {
     if (!file || file->pool != pool) {
       return fail(Error::not_permitted, "the link is of another pool than " + identity.directory.string() + " is in");
     }
-    EPHFS_TRY(const auto seed, core::load_or_create_node_seed(identity.directory / "node.key"));
+    EPHFS_TRY(const auto seed, node::load_or_create_seed(identity.directory));
     std::unique_ptr<Member> member(new Member(seed));
     EPHFS_TRY(member->pool_, node::Pool::open(identity.directory, member->clock_, file->self, identity.static_peers));
     // This machine's own node is one of many here: it may run, and it is reached as the others are.

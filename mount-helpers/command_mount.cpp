@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "mount-helpers/commands.hpp"
+#include "mount-helpers/mountpoint.hpp"
 #include "mount-helpers/paths.hpp"
 #include "mount-helpers/volume.hpp"
 
@@ -24,13 +25,14 @@ using core::Result;
 constexpr int kUsageStatus = 1;
 constexpr int kMountFailedStatus = 32;
 
-Result<VolumeRequest> understand(const ParsedArguments& parsed) {
+Result<VolumeRequest> understand(const ParsedArguments& parsed, bool sloppy) {
   if (parsed.words.size() != 2) return usage(kMount);
   VolumeRequest request;
   EPHFS_TRY(request.directory, volume_directory(parsed.words[0]));
-  request.mountpoint = std::filesystem::absolute(parsed.words[1]).lexically_normal().string();
+  request.mountpoint = resolved(parsed.words[1]).string();
   // As with other file systems, what root mounts is for everybody whom permissions allow.
   request.options.allow_other = ::geteuid() == 0;
+  request.options.sloppy = sloppy;
   const std::string list = parsed.joined("-o");
   EPHFS_TRY_VOID(parse_mount_options(list, request.options));
   auto config = request.options.config;
@@ -42,20 +44,14 @@ Result<VolumeRequest> understand(const ParsedArguments& parsed) {
   return request;
 }
 
-/// A mountpoint that cannot be one is better said before a volume is made.
-Result<> check_mountpoint(const std::string& path) {
-  std::error_code error;
-  const auto status = std::filesystem::status(path, error);
-  if (!std::filesystem::exists(status)) return fail(Error::not_found, "mountpoint " + path);
-  if (!std::filesystem::is_directory(status)) return fail(Error::not_directory, "mountpoint " + path);
-  for (const auto& volume : mounted_volumes()) {
-    if (volume.mountpoint == path) return fail(Error::busy, "mountpoint " + path + " has " + volume.directory.string());
-  }
-  return {};
+bool is_mounted(const VolumeRequest& request) {
+  return std::ranges::any_of(mounted_volumes(), [&](const MountedVolume& mounted) {
+    return mounted.directory == request.directory && mounted.mountpoint == request.mountpoint && !is_dead(mounted);
+  });
 }
 
-Result<> run_fusermount(const std::string& mountpoint) {
-  std::array<const char*, 5> words{"fusermount3", "-u", "--", mountpoint.c_str(), nullptr};
+Result<> run_fusermount(const std::string& mountpoint, bool at_once) {
+  std::array<const char*, 5> words{"fusermount3", at_once ? "-uz" : "-u", "--", mountpoint.c_str(), nullptr};
   pid_t helper = 0;
   if (const int error =
           ::posix_spawnp(&helper, words[0], nullptr, nullptr, const_cast<char* const*>(words.data()), environ)) {
@@ -79,16 +75,18 @@ const Synopsis kMount{"ephfs mount", "VOLUME MOUNTPOINT [-o OPTION,...] [--foreg
                       "mount a volume; made on first use", kMountOptions};
 const Synopsis kUmount{"ephfs umount", "MOUNTPOINT", "unmount, and wait until the volume is free", {}};
 
-int run_mount(const Arguments& arguments) {
+int run_mount(const Arguments& arguments, const MountManner& manner) {
   const auto refuse = [](const core::Failure& failure, int status) {
     std::fprintf(stderr, "ephfs: %s\n", line_of(failure).c_str());
     return status;
   };
   const auto parsed = parse_arguments(arguments, kMount);
   if (!parsed) return refuse(parsed.error(), kUsageStatus);
-  auto request = understand(*parsed);
+  auto request = understand(*parsed, manner.sloppy);
   if (!request) return refuse(request.error(), kUsageStatus);
-  if (const auto fit = check_mountpoint(request->mountpoint); !fit) return refuse(fit.error(), kMountFailedStatus);
+  if (manner.again_is_fine && is_mounted(*request)) return 0;
+  const auto fit = check_mountpoint(request->mountpoint, request->directory);
+  if (!fit) return refuse(fit.error(), kMountFailedStatus);
   const bool foreground = parsed->has("--foreground") || parsed->has("-f");
   return run_daemon(foreground, kMountFailedStatus,
                     [&request](const Ready& ready) { return serve_volume(*std::move(request), ready); });
@@ -98,23 +96,23 @@ Result<> run_umount(const Arguments& arguments) {
   constexpr std::chrono::seconds kPatience{10};
   EPHFS_TRY(const auto parsed, parse_arguments(arguments, kUmount));
   if (parsed.words.size() != 1) return usage(kUmount);
-  const std::string mountpoint = std::filesystem::absolute(parsed.words[0]).lexically_normal().string();
-  std::filesystem::path directory;
-  for (const auto& volume : mounted_volumes()) {
-    if (volume.mountpoint == mountpoint) directory = volume.directory;
-  }
-  if (directory.empty()) return fail(Error::invalid_argument, mountpoint + " is no mounted ephfs volume");
-  if (::umount2(mountpoint.c_str(), UMOUNT_NOFOLLOW) != 0) {
+  const auto mounted = mounted_volume_at(parsed.words[0]);
+  if (!mounted) return fail(Error::invalid_argument, parsed.words[0] + " is no mounted ephfs volume");
+  const std::string mountpoint = mounted->mountpoint.string();
+  // Whoever still uses a mount that nobody serves has lost it already.
+  const bool dead = is_dead(*mounted);
+  if (::umount2(mountpoint.c_str(), UMOUNT_NOFOLLOW | (dead ? MNT_DETACH : 0)) != 0) {
     if (errno != EPERM) return core::fail_errno("unmounting " + mountpoint);
-    EPHFS_TRY_VOID(run_fusermount(mountpoint));
+    EPHFS_TRY_VOID(run_fusermount(mountpoint, dead));
   }
   // What is bound elsewhere goes on.
   const auto left = mounted_volumes();
-  if (std::ranges::find(left, directory, &MountedVolume::directory) != left.end()) return {};
+  if (std::ranges::find(left, mounted->directory, &MountedVolume::directory) != left.end()) return {};
   // The daemon stages and syncs what it has; the volume is whole on disk, and free for the next mount, when it has
   // ended.
-  if (!wait_until_free(directory, kPatience))
-    return fail(Error::busy, "the daemon of " + directory.string() + " goes on");
+  if (!wait_until_free(mounted->directory, kPatience)) {
+    return fail(Error::busy, "the daemon of " + mounted->directory.string() + " goes on");
+  }
   return {};
 }
 

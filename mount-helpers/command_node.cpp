@@ -22,6 +22,7 @@
 #include "net/token.hpp"
 #include "node/clock_keeper.hpp"
 #include "node/invite.hpp"
+#include "node/node.hpp"
 
 namespace ephfs::cli {
 namespace {
@@ -38,7 +39,7 @@ Result<node::NodeOptions> understand_node(const ParsedArguments& parsed) {
     return usage(kNode);
   }
   node::NodeOptions options;
-  options.directory = std::filesystem::absolute(parsed.value("--dir")).lexically_normal();
+  options.directory = resolved(parsed.value("--dir"));
   options.listen = parsed.value("--listen");
   if (auto address = core::parse_address(options.listen, true); !address) {
     return bad_option(parsed, "--listen", "HOST:PORT");
@@ -55,7 +56,7 @@ Result<node::NodeOptions> understand_node(const ParsedArguments& parsed) {
 
 Result<> join_from(const std::filesystem::path& directory, const std::string& token, const std::string& address,
                    core::Clock& clock, Loop& loop) {
-  EPHFS_TRY(const auto seed, core::load_or_create_node_seed(directory / "node.key"));
+  EPHFS_TRY(const auto seed, node::load_or_create_seed(directory));
   const core::Signer signer(seed);
   const auto transport = net::make_tls_transport(loop.executor(), clock, seed);
   const net::Member self{core::node_id_of(signer.public_key()), address};
@@ -64,18 +65,26 @@ Result<> join_from(const std::filesystem::path& directory, const std::string& to
   return {};
 }
 
+Result<> follow_config(const std::string& path, node::NodeOptions& options) {
+  EPHFS_TRY(auto file, core::read_config(path, {"pool"}));
+  const auto at = [&](int line) { return file.path.string() + ":" + std::to_string(line); };
+  const auto [pool, line] = file.settings["pool"];
+  if (line > 0 && !core::PoolId::from_hex(pool)) {
+    return fail(Error::invalid_argument, at(line) + ": pool: " + pool + ": expected 32 hexadecimal digits");
+  }
+  EPHFS_TRY_VOID(belong_to_pool(options.directory, pool, file.peers.empty() ? "" : at(file.peers_line)));
+  options.static_peers = std::move(file.peers);
+  return {};
+}
+
 /// A node that is to join: it joins once it knows where it listens, then serves as a member.
 Result<> serve_node(node::NodeOptions options, const std::string& token, const std::string& config) {
+  EPHFS_TRY_VOID(node::check_socket_path(control_socket(options.directory)));
   EPHFS_TRY_VOID(make_private_directory(options.directory));
   core::SystemClock system_clock;
   EPHFS_TRY(const auto clock, open_clock(options.directory, system_clock));
   Loop loop(kLoopThreads);
-  if (!config.empty()) {
-    EPHFS_TRY(auto file, core::read_config(config, {"pool"}));
-    options.static_peers = std::move(file.peers);
-    const auto pool = file.settings.find("pool");
-    if (pool != file.settings.end()) EPHFS_TRY_VOID(belong_to_pool(options.directory, pool->second.value));
-  }
+  if (!config.empty()) EPHFS_TRY_VOID(follow_config(config, options));
   const auto directory = options.directory;
   const auto context = node::tls_node_context(loop.executor(), loop.executor(), *clock);
   EPHFS_TRY(auto node, node::Node::open(std::move(options), context));
@@ -106,7 +115,7 @@ Result<std::filesystem::path> node_directory(const ParsedArguments& parsed, std:
                                              const Synopsis& synopsis) {
   const bool has_volume = parsed.words.size() == volume_word + 1;
   if (parsed.words.size() > volume_word + 1 || has_volume == parsed.has("--dir")) return usage(synopsis);
-  if (!has_volume) return std::filesystem::absolute(parsed.value("--dir")).lexically_normal();
+  if (!has_volume) return resolved(parsed.value("--dir"));
   EPHFS_TRY(const auto volume, find_volume(parsed.words[volume_word]));
   return node_directory_of(volume);
 }

@@ -21,6 +21,7 @@
 #include "mount-helpers/paths.hpp"
 #include "mount-helpers/reports.hpp"
 #include "mount-helpers/volume.hpp"
+#include "mount-helpers/volume_files.hpp"
 #include "mount-helpers/words.hpp"
 #include "node/control_server.hpp"
 
@@ -75,6 +76,7 @@ Result<std::string> proof_from_directory(const std::filesystem::path& directory,
     return fail(Error::not_found, directory.string() + " is no volume");
   }
   EPHFS_TRY(const auto lock, lock_volume(directory));
+  EPHFS_TRY_VOID(holds_volume(directory));
   MountOptions options;
   options.passphrase_file = passphrase_file;
   EPHFS_TRY(auto passphrase, read_passphrase(options, false));

@@ -24,6 +24,7 @@ std::string text_of(const json::value& value) {
 std::string said(const std::string& key, const json::value& value) {
   const bool is_size = key.ends_with("bytes") || key == "capacity" || key == "used";
   if (is_size && value.is_number()) return core::format_size(value.to_number<std::uint64_t>());
+  if (key == "capacity" && value.is_null()) return "unlimited";
   return text_of(value);
 }
 

@@ -277,7 +277,7 @@ Result<> run_top(const Arguments& arguments) {
   }
   std::filesystem::path directory;
   if (parsed.has("--dir")) {
-    directory = std::filesystem::absolute(parsed.value("--dir")).lexically_normal();
+    directory = resolved(parsed.value("--dir"));
   } else {
     EPHFS_TRY(directory, find_volume(parsed.words.empty() ? "" : parsed.words[0]));
   }

@@ -63,8 +63,13 @@ constexpr ArgumentOption kJsonOption{"--json", "", "for programs: JSON"};
 extern const Synopsis kMount, kUmount, kNode, kInvite, kJoin, kPeers, kTtl, kLs, kShare, kFetch, kStatus, kProfile,
     kDoctor, kTop, kProof, kAudit, kVerify;
 
+/// How mount(8)'s helper differs from `ephfs mount`.
+struct MountManner {
+  bool again_is_fine = false;  // `mount -a` asks for what is mounted already: it cannot tell by the source it is shown
+  bool sloppy = false;         // unknown options are passed over
+};
 /// Mounts; the exit status is mount(8)'s: 1 for a wrong call, 32 for a mount that failed.
-[[nodiscard]] int run_mount(const Arguments& arguments);
+[[nodiscard]] int run_mount(const Arguments& arguments, const MountManner& manner);
 [[nodiscard]] int run_node(const Arguments& arguments);
 [[nodiscard]] core::Result<> run_umount(const Arguments& arguments);
 [[nodiscard]] core::Result<> run_invite(const Arguments& arguments);

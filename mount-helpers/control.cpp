@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mount-helpers/control.hpp"
 
+#include "mount-helpers/mountpoint.hpp"
 #include "mount-helpers/paths.hpp"
 #include "mount-helpers/volume.hpp"
 #include "node/control_server.hpp"
@@ -11,6 +12,7 @@ using core::Error;
 
 core::Failure explained(const core::Failure& failure, const std::filesystem::path& directory) {
   if (failure.code == Error::unreachable) {
+    if (const auto dead = dead_mount_of(directory)) return core::fail(Error::unreachable, describe_dead(*dead));
     return core::fail(Error::unreachable, directory.string() + " is not mounted, and no node runs there");
   }
   if (failure.code == Error::access_denied) {
@@ -30,7 +32,7 @@ core::Result<std::string> ask_daemon(const ParsedArguments& parsed, const std::s
   if (parsed.words.size() > 1 || (parsed.has("--dir") && !parsed.words.empty())) return usage(synopsis);
   std::filesystem::path directory;
   if (parsed.has("--dir")) {
-    directory = std::filesystem::absolute(parsed.value("--dir")).lexically_normal();
+    directory = resolved(parsed.value("--dir"));
   } else {
     EPHFS_TRY(directory, find_volume(parsed.words.empty() ? "" : parsed.words[0]));
   }

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <string_view>
 
+#include "core/files.hpp"
 #include "core/secret.hpp"
 #include "mount-helpers/commands.hpp"
 #include "mount-helpers/mount_options.hpp"
@@ -39,12 +40,24 @@ struct Command {
 };
 
 constexpr std::array kCommands{
-    Command{&kMount, run_mount},        Command{&kUmount, run<run_umount>}, Command{&kNode, run_node},
-    Command{&kInvite, run<run_invite>}, Command{&kJoin, run<run_join>},     Command{&kPeers, run<run_peers>},
-    Command{&kTtl, run<run_ttl>},       Command{&kLs, run<run_ls>},         Command{&kShare, run<run_share>},
-    Command{&kFetch, run<run_fetch>},   Command{&kStatus, run<run_status>}, Command{&kProfile, run<run_profile>},
-    Command{&kDoctor, run<run_doctor>}, Command{&kTop, run<run_top>},       Command{&kProof, run<run_proof>},
-    Command{&kAudit, run<run_audit>},   Command{&kVerify, run<run_verify>}, Command{&kVersion, run<run_version>},
+    Command{&kMount, [](const Arguments& arguments) { return run_mount(arguments, {}); }},
+    Command{&kUmount, run<run_umount>},
+    Command{&kNode, run_node},
+    Command{&kInvite, run<run_invite>},
+    Command{&kJoin, run<run_join>},
+    Command{&kPeers, run<run_peers>},
+    Command{&kTtl, run<run_ttl>},
+    Command{&kLs, run<run_ls>},
+    Command{&kShare, run<run_share>},
+    Command{&kFetch, run<run_fetch>},
+    Command{&kStatus, run<run_status>},
+    Command{&kProfile, run<run_profile>},
+    Command{&kDoctor, run<run_doctor>},
+    Command{&kTop, run<run_top>},
+    Command{&kProof, run<run_proof>},
+    Command{&kAudit, run<run_audit>},
+    Command{&kVerify, run<run_verify>},
+    Command{&kVersion, run<run_version>},
 };
 
 void print_help(FILE* out) {
@@ -84,6 +97,7 @@ int run_command(const Arguments& words) {
 
 int main(int count, char** values) {
   using namespace ephfs;
+  if (const auto filled = core::fill_standard_streams(); !filled) return cli::fail_with(filled.error());
   if (const auto protection = core::protect_process_memory(); !protection) return cli::fail_with(protection.error());
   const int status = cli::run_command({values + 1, values + count});
   const auto printed = cli::finish_output();

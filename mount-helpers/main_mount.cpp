@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // mount.ephfs: what mount(8) runs for `mount -t ephfs SOURCE TARGET`: mount.ephfs SOURCE TARGET [-sfnv] [-N NAMESPACE]
-// [-o OPTIONS]. It says the same to `ephfs mount`.
+// [-o OPTIONS]. It says the same to `ephfs mount`, but that a volume which is mounted just there already is no failure.
 #include <array>
 #include <cstdio>
 
+#include "core/files.hpp"
 #include "core/secret.hpp"
 #include "mount-helpers/commands.hpp"
 #include "mount-helpers/mount_options.hpp"
@@ -13,10 +14,10 @@ namespace {
 
 constexpr std::array kOptions{
     ArgumentOption{"-o", "OPTION,...", "mount options"},
+    ArgumentOption{"-s", "", "pass over unknown options"},
     ArgumentOption{"-f", "", "a rehearsal: everything but the mount"},
     ArgumentOption{"-N", "NAMESPACE", "what mount(8) passes and nothing follows from"},
     ArgumentOption{"-t", "TYPE", "the same"},
-    ArgumentOption{"-s", "", "the same"},
     ArgumentOption{"-n", "", "the same"},
     ArgumentOption{"-v", "", "the same"},
 };
@@ -40,7 +41,7 @@ int run_helper(const Arguments& arguments) {
   if (parsed->has("-f")) return 0;
   Arguments words = parsed->words;
   if (parsed->has("-o")) words.insert(words.end(), {"-o", parsed->joined("-o")});
-  return run_mount(words);
+  return run_mount(words, {.again_is_fine = true, .sloppy = parsed->has("-s")});
 }
 
 }  // namespace
@@ -48,8 +49,10 @@ int run_helper(const Arguments& arguments) {
 
 int main(int count, char** values) {
   using namespace ephfs;
-  if (const auto protection = core::protect_process_memory(); !protection) {
-    std::fprintf(stderr, "mount.ephfs: %s\n", protection.error().message().c_str());
+  auto prepared = core::fill_standard_streams();
+  if (prepared) prepared = core::protect_process_memory();
+  if (!prepared) {
+    std::fprintf(stderr, "mount.ephfs: %s\n", prepared.error().message().c_str());
     return 1;
   }
   return cli::run_helper({values + 1, values + count});

@@ -158,9 +158,20 @@ constexpr std::array kOptions{
 constexpr std::array<std::string_view, 7> kKernelFlags{"nosuid", "nodev",      "noexec", "noatime",
                                                        "sync",   "nodiratime", "dirsync"};
 /// What mount(8) and systemd pass and mean for themselves, or what holds anyway.
-constexpr std::array<std::string_view, 21> kIgnored{
-    "rw",   "defaults", "auto", "noauto",      "_netdev", "nofail",   "user",  "nouser", "users",  "owner",   "group",
-    "suid", "dev",      "exec", "strictatime", "async",   "relatime", "atime", "nomand", "silent", "lazytime"};
+constexpr std::array<std::string_view, 19> kIgnored{
+    "rw",    "defaults", "auto",        "noauto", "_netdev",  "nofail", "user",   "nouser", "users",   "owner",
+    "group", "exec",     "strictatime", "async",  "relatime", "atime",  "nomand", "silent", "lazytime"};
+
+/// What mount(8) knows and a volume cannot do, and why.
+struct Refused {
+  std::string_view name;
+  std::string_view why;
+};
+constexpr std::array kRefused{
+    Refused{"remount", "a volume gets other options by ephfs umount and ephfs mount"},
+    Refused{"suid", "a volume is always mounted nosuid"},
+    Refused{"dev", "a volume is always mounted nodev"},
+};
 
 bool is_for_mount(std::string_view name) {
   return std::ranges::find(kIgnored, name) != kIgnored.end() || name.starts_with("x-") || name.starts_with("comment");
@@ -189,7 +200,10 @@ Result<> parse_one(const std::string& text, MountOptions& options) {
     options.kernel_flags += "," + name;
     return {};
   }
-  if (is_for_mount(name)) return {};
+  for (const auto& refused : kRefused) {
+    if (refused.name == name) return fail(Error::not_supported, "option " + name + ": " + std::string(refused.why));
+  }
+  if (is_for_mount(name) || options.sloppy) return {};
   return fail(Error::invalid_argument, "unknown option " + text);
 }
 
@@ -231,6 +245,7 @@ Result<> apply_config(const std::filesystem::path& path, const std::string& comm
                   path.string() + ":" + std::to_string(setting->second.line) + ": " + set.error().detail);
     }
   }
+  if (!file.peers.empty()) options.peers_at = path.string() + ":" + std::to_string(file.peers_line);
   options.peers = std::move(file.peers);
   // The file was read over what the command line had said: say it again.
   options.kernel_flags.clear();

@@ -18,6 +18,7 @@ struct MountOptions {
   bool durability_given = false;  // else it follows from whether there are peers
   bool allow_other = false;
   bool read_only = false;
+  bool sloppy = false;                    // unknown options of a list are passed over, as mount -s wants it
   std::string kernel_flags;               // nosuid,noexec and the like, for the kernel
   std::filesystem::path config;           // empty: the volume's own config.yaml, if there is one
   std::filesystem::path passphrase_file;  // empty: none
@@ -25,13 +26,15 @@ struct MountOptions {
   bool prompt = false;                    // ask on the terminal
   std::string listen;                     // the embedded node serves others at this address; empty: it does not
   std::vector<core::PeerAddress> peers;   // from the configuration file
+  std::string peers_at;                   // FILE:LINE where they are; empty without any
   std::string pool;                       // id of a pool whose peers are all in the configuration; hexadecimal
 };
 
 /// What --help says of them: a line for each.
 [[nodiscard]] std::string mount_options_text();
 
-/// Adds a comma-separated list of options to `options`. invalid_argument names the option and what was expected;
+/// Adds a comma-separated list of options to `options`. invalid_argument names the option and what was expected,
+/// not_supported what no volume does;
 /// options that mount(8) passes for its own use (_netdev, nofail, noauto, x-systemd.*, ...) are accepted and change
 /// nothing.
 [[nodiscard]] core::Result<> parse_mount_options(const std::string& list, MountOptions& options);

@@ -77,9 +77,10 @@ bool same_text(const SecretText& a, const SecretText& b) {
 
 Result<SecretText> prompt_passphrase(const std::string& question) {
   EPHFS_TRY(auto terminal, core::open_file("/dev/tty", O_RDWR | O_NOCTTY));
-  EPHFS_TRY_VOID(say(terminal, question));
-  auto answer = [&] {
+  auto answer = [&]() -> Result<SecretText> {
+    // Before it asks: what is typed until the echo is off would be shown, and then thrown away.
     const SilentTerminal silent(terminal.get());
+    EPHFS_TRY_VOID(say(terminal, question));
     return read_line(terminal.get(), "the terminal");
   }();
   EPHFS_TRY_VOID(say(terminal, "\n"));

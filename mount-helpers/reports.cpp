@@ -20,13 +20,18 @@ namespace json = boost::json;
 constexpr std::chrono::seconds kProbePatience{2};
 constexpr std::chrono::seconds kAuditPatience{3};
 
+/// Null where there is no bound but the disk.
+json::value capacity_of(std::uint64_t bytes) {
+  return bytes == node::kUnlimitedCapacity ? json::value() : json::value(bytes);
+}
+
 json::object describe_node(node::Node& node) {
   const auto usage = node.store().usage();
   const auto counters = node.local().counters();
   json::object out;
   out["node"] = node.id().hex();
   out["address"] = node.address();
-  out["capacity"] = usage.capacity;
+  out["capacity"] = capacity_of(usage.capacity);
   out["used"] = usage.used;
   out["shards"] = usage.shards;
   out["sessions"] = node.session_count();
@@ -68,7 +73,7 @@ json::array describe_peers(node::Node& node, Loop& loop) {
       const auto status = answer.get();
       out["reachable"] = status.has_value();
       if (status) {
-        out["capacity"] = status->capacity;
+        out["capacity"] = capacity_of(status->capacity);
         out["used"] = status->used;
         out["shards"] = status->shards;
       } else {

@@ -16,10 +16,12 @@
 #include "fs/fuse_mount.hpp"
 #include "meta/journaled_catalog.hpp"
 #include "mount-helpers/loop.hpp"
+#include "mount-helpers/mountpoint.hpp"
 #include "mount-helpers/passphrase.hpp"
 #include "mount-helpers/paths.hpp"
 #include "mount-helpers/reports.hpp"
 #include "mount-helpers/share_service.hpp"
+#include "mount-helpers/volume_files.hpp"
 #include "node/clock_keeper.hpp"
 #include "node/control_server.hpp"
 #include "node/node.hpp"
@@ -34,29 +36,18 @@ using core::Result;
 constexpr unsigned kLoopThreads = 4;
 constexpr const char* kPermanentSetting = "allow_permanent";
 
-Result<core::VolumeKeys> open_or_create_keys(const std::filesystem::path& directory, const MountOptions& options) {
+Result<core::VolumeKeys> open_or_create_keys(const std::filesystem::path& directory, bool is_new,
+                                             const MountOptions& options) {
   const auto path = directory / "keys";
-  std::error_code ignored;
-  const bool is_new = !std::filesystem::exists(path, ignored);
-  if (is_new && std::filesystem::exists(directory / "catalog.db", ignored)) {
-    return fail(Error::not_found, path.string() + ": the volume's keys are gone");
-  }
   EPHFS_TRY(auto passphrase, read_passphrase(options, is_new));
   const core::SecretText* text = passphrase ? &*passphrase : nullptr;
   return is_new ? core::create_volume_keys(path, text) : core::open_volume_keys(path, text);
 }
 
-/// The key wheel is as irreplaceable as the keys: where there is a catalog, one that is gone is never made anew.
-Result<std::unique_ptr<core::EpochKeys>> open_or_create_wheel(const std::filesystem::path& directory,
+Result<std::unique_ptr<core::EpochKeys>> open_or_create_wheel(const std::filesystem::path& directory, bool is_new,
                                                               const core::VolumeKeys& keys) {
   const auto path = directory / "wheel";
-  std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored)) {
-    if (std::filesystem::exists(directory / "catalog.db", ignored)) {
-      return fail(Error::not_found, path.string() + ": the volume's key wheel is gone");
-    }
-    EPHFS_TRY_VOID(core::KeyWheel::create(path, keys));
-  }
+  if (is_new) EPHFS_TRY_VOID(core::KeyWheel::create(path, keys));
   EPHFS_TRY(auto wheel, core::KeyWheel::open(path, keys));
   return std::unique_ptr<core::EpochKeys>(std::move(wheel));
 }
@@ -80,20 +71,23 @@ Result<> settle_permanence(meta::Catalog& catalog, bool& allowed) {
 /// The parts of a running volume, made in this order and ended in the other.
 class RunningVolume {
  public:
-  explicit RunningVolume(VolumeRequest request) : request_(std::move(request)) {}
+  /// `is_new`: there is no volume yet, and this makes it.
+  RunningVolume(VolumeRequest request, bool is_new) : request_(std::move(request)), is_new_(is_new) {}
   ~RunningVolume() { close(); }
   RunningVolume(const RunningVolume&) = delete;
   RunningVolume& operator=(const RunningVolume&) = delete;
 
   Result<> open() {
     EPHFS_TRY(clock_, open_clock(request_.directory, system_clock_));
-    EPHFS_TRY(keys_, open_or_create_keys(request_.directory, request_.options));
-    EPHFS_TRY(auto wheel, open_or_create_wheel(request_.directory, keys_));
+    EPHFS_TRY(keys_, open_or_create_keys(request_.directory, is_new_, request_.options));
+    EPHFS_TRY(auto wheel, open_or_create_wheel(request_.directory, is_new_, keys_));
     EPHFS_TRY(auto catalog, meta::open_volume_catalog(request_.directory));
     auto& ttl = request_.options.engine.ttl;
     EPHFS_TRY_VOID(settle_permanence(*catalog, ttl.allow_permanent));
     if (ttl.initial == fs::kPermanentTtl && !ttl.allow_permanent) {
-      return fail(Error::invalid_argument, "option ttl=never: this volume was created without allow_permanent");
+      return fail(Error::invalid_argument, is_new_ ? "option ttl=never needs allow_permanent"
+                                                   : "option ttl=never: this volume was created without "
+                                                     "allow_permanent");
     }
     EPHFS_TRY_VOID(open_node());
     EPHFS_TRY_VOID(settle_options());
@@ -119,8 +113,7 @@ class RunningVolume {
   }
 
   Result<> mount(std::unique_ptr<fs::FuseGuard> guard) {
-    std::error_code ignored;
-    const auto mountpoint = std::filesystem::canonical(request_.mountpoint, ignored);
+    EPHFS_TRY(auto claim, claim_mountpoint(request_.mountpoint));
     EPHFS_TRY(mount_, fs::FuseMount::mount(*engine_,
                                            {.mountpoint = request_.mountpoint,
                                             .source = request_.directory.string(),
@@ -128,7 +121,8 @@ class RunningVolume {
                                             .read_only = request_.options.read_only,
                                             .kernel_flags = request_.options.kernel_flags},
                                            std::move(guard)));
-    EPHFS_TRY(const auto device, device_mounted_on(mountpoint));
+    EPHFS_TRY(const auto device, device_mounted_on(request_.mountpoint));
+    claim.close();
     EPHFS_TRY_VOID(node_->start());
     engine_->start(&mount_->kernel_cache());
     started_ = true;
@@ -163,7 +157,7 @@ class RunningVolume {
   Result<> open_node() {
     const auto directory = node_directory_of(request_.directory);
     EPHFS_TRY_VOID(make_private_directory(directory));
-    EPHFS_TRY_VOID(belong_to_pool(directory, request_.options.pool));
+    EPHFS_TRY_VOID(belong_to_pool(directory, request_.options.pool, request_.options.peers_at));
     const auto& options = request_.options;
     node::NodeOptions node;
     node.directory = directory;
@@ -171,7 +165,7 @@ class RunningVolume {
     if (options.engine.capacity > 0)
       node.capacity = options.engine.capacity + options.engine.capacity / 8;
     else
-      node.capacity = std::numeric_limits<std::int64_t>::max();
+      node.capacity = node::kUnlimitedCapacity;
     node.static_peers = options.peers;
     EPHFS_TRY(const auto known, node::read_pool_file(directory));
     const bool alone = options.peers.empty() && (!known || known->others.empty());
@@ -217,6 +211,7 @@ class RunningVolume {
   }
 
   VolumeRequest request_;
+  bool is_new_;
   core::SystemClock system_clock_;
   std::unique_ptr<core::GuardedClock> clock_;  // the embedded node's too
   core::VolumeKeys keys_;
@@ -260,25 +255,36 @@ Result<> make_private_directory(const std::filesystem::path& directory) {
   return {};
 }
 
-Result<> belong_to_pool(const std::filesystem::path& directory, const std::string& pool) {
-  if (pool.empty()) return {};
+Result<> belong_to_pool(const std::filesystem::path& directory, const std::string& pool, const std::string& peers_at) {
+  EPHFS_TRY(const auto known, node::read_pool_file(directory));
+  if (pool.empty()) {
+    if (peers_at.empty() || (known && !known->others.empty())) return {};
+    return fail(Error::invalid_argument, peers_at + ": peers need the key pool, the id that all of them name");
+  }
   const auto id = core::PoolId::from_hex(pool);
   if (!id) return fail(Error::invalid_argument, "pool " + pool);
-  EPHFS_TRY(const auto known, node::read_pool_file(directory));
   if (known && known->pool == *id) return {};
-  EPHFS_TRY(const auto seed, core::load_or_create_node_seed(directory / "node.key"));
+  EPHFS_TRY(const auto seed, node::load_or_create_seed(directory));
   const core::Signer signer(seed);
   return node::adopt_pool(directory, *id, {core::node_id_of(signer.public_key()), {}}, {});
 }
 
 Result<> serve_volume(VolumeRequest request, const Ready& ready) {
-  EPHFS_TRY_VOID(make_private_directory(request.directory));
+  EPHFS_TRY_VOID(node::check_socket_path(control_socket(request.directory)));
+  EPHFS_TRY_VOID(check_fit_for_volume(request.directory));
   // First of all: it is to hold no key, and no lock.
   EPHFS_TRY(auto guard, fs::FuseGuard::start("ephfs: guard of " + request.mountpoint));
+  std::error_code ignored;
+  const bool is_new_directory = !std::filesystem::exists(request.directory, ignored);
+  EPHFS_TRY_VOID(make_private_directory(request.directory));
   EPHFS_TRY(const auto lock, lock_volume(request.directory));
-  RunningVolume volume(std::move(request));
+  EPHFS_TRY(const bool is_there, holds_volume(request.directory));
+  std::optional<NewVolume> making;
+  if (!is_there) making.emplace(request.directory, is_new_directory);
+  RunningVolume volume(std::move(request), !is_there);
   EPHFS_TRY_VOID(volume.open());
   EPHFS_TRY_VOID(volume.mount(std::move(guard)));
+  if (making) making->keep();
   ready();
   return volume.serve();
 }

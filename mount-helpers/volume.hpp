@@ -18,7 +18,8 @@ struct VolumeRequest {
 };
 
 /// Opens the volume, making it on first use, mounts it, says ready, and serves until it is unmounted or the process is
-/// told to end. Everything staged is on disk when it returns.
+/// told to end. Everything staged is on disk when it returns. Of a first mount that fails before it is ready nothing is
+/// left: no decision is made for good by an option that was refused.
 [[nodiscard]] core::Result<> serve_volume(VolumeRequest request, const Ready& ready);
 
 /// The embedded node's directory.
@@ -32,7 +33,10 @@ struct VolumeRequest {
                                                                            core::Clock& base);
 /// Where its control socket is, a volume's or a node's.
 [[nodiscard]] std::filesystem::path control_socket(const std::filesystem::path& directory);
-/// With a pool id from the configuration: writes it down as `directory`'s pool. Nothing for an empty id.
-[[nodiscard]] core::Result<> belong_to_pool(const std::filesystem::path& directory, const std::string& pool);
+/// With a pool id from the configuration: writes it down as `directory`'s pool. Nothing for an empty id, but
+/// invalid_argument where peers are listed at `peers_at` (FILE:LINE; empty without peers) and the directory is in
+/// nobody's pool yet: they would refuse it.
+[[nodiscard]] core::Result<> belong_to_pool(const std::filesystem::path& directory, const std::string& pool,
+                                            const std::string& peers_at);
 
 }  // namespace ephfs::cli

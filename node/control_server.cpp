@@ -65,10 +65,6 @@ core::Failure failure_in(http::status status, std::string_view body) {
   return fail(row->code, std::move(said));
 }
 
-bool fits_socket(const std::filesystem::path& path) {
-  return path.native().size() < sizeof(sockaddr_un::sun_path);
-}
-
 core::Failure failure_of(const error_code& error, const std::filesystem::path& path) {
   if (error == beast::error::timeout) return fail(Error::timed_out, path.string());
   if (error == asio::error::connection_refused || error == boost::system::errc::no_such_file_or_directory) {
@@ -115,9 +111,14 @@ ControlServer::ControlServer(asio::any_io_executor executor, std::filesystem::pa
 
 ControlServer::~ControlServer() = default;
 
+Result<> check_socket_path(const std::filesystem::path& path) {
+  if (path.native().size() < sizeof(sockaddr_un::sun_path)) return {};
+  return fail(Error::invalid_argument, path.string() + " is too long for a socket's path");
+}
+
 Result<> ControlServer::start() {
   const auto& path = state_->path;
-  if (!fits_socket(path)) return fail(Error::invalid_argument, path.string() + " is too long for a socket's path");
+  EPHFS_TRY_VOID(check_socket_path(path));
   const Local::endpoint endpoint(path.string());
   error_code error;
   {
@@ -295,7 +296,7 @@ awaitable<Result<std::string>> ask(Question question) {
 
 Result<std::string> ask_and_wait(Question question) {
   const auto& path = question.path;
-  if (!fits_socket(path)) return fail(Error::invalid_argument, path.string() + " is too long for a socket's path");
+  EPHFS_TRY_VOID(check_socket_path(path));
   const std::string name = path.string();
   asio::io_context loop;
   std::optional<Result<std::string>> result;

@@ -48,6 +48,9 @@ using ControlActions = std::map<std::string, ControlAction, std::less<>>;
 constexpr std::size_t kControlConnectionsMax = 16;
 constexpr std::size_t kControlRequestBytesMax = 64U << 10U;
 
+/// invalid_argument, naming it, for a path longer than a socket's may be.
+[[nodiscard]] Result<> check_socket_path(const std::filesystem::path& path);
+
 class ControlServer {
  public:
   /// `executor` runs one thing at a time (a strand, or a loop with one thread).
@@ -59,7 +62,7 @@ class ControlServer {
   ControlServer& operator=(const ControlServer&) = delete;
 
   /// Listens, mode 0600. A socket file that nobody answers on is replaced; busy when somebody does.
-  /// invalid_argument for a path longer than a socket's may be.
+  /// Errors of check_socket_path() as well.
   [[nodiscard]] Result<> start();
   /// Closes every connection and removes the socket file; resumes when no task is left: actions are waited for.
   [[nodiscard]] awaitable<void> stop();

@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "node/control_server.hpp"
+
 namespace ephfs::node {
 namespace {
 
@@ -30,9 +32,7 @@ milliseconds left_until(std::chrono::steady_clock::time_point end) {
 Result<ControlStream> ControlStream::open(const std::filesystem::path& path, const std::string& target) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  if (path.native().size() >= sizeof address.sun_path) {
-    return fail(Error::invalid_argument, path.string() + " is too long for a socket's path");
-  }
+  EPHFS_TRY_VOID(check_socket_path(path));
   std::ranges::copy(path.native(), address.sun_path);
   core::FileDescriptor socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!socket.is_open()) return core::fail_errno("socket");

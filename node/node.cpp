@@ -26,6 +26,15 @@ Result<> make_private_directory(const files::path& directory) {
   return {};
 }
 
+bool holds_shards(const files::path& directory) {
+  std::error_code error;
+  files::recursive_directory_iterator entries(directory / "shards", error);
+  for (; !error && entries != files::recursive_directory_iterator(); entries.increment(error)) {
+    if (entries->is_regular_file(error)) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 NodeContext tls_node_context(core::asio::any_io_executor executor, core::asio::any_io_executor disk,
@@ -35,13 +44,22 @@ NodeContext tls_node_context(core::asio::any_io_executor executor, core::asio::a
           }};
 }
 
+Result<core::SigningSeed> load_or_create_seed(const files::path& directory) {
+  const auto path = directory / "node.key";
+  std::error_code ignored;
+  if (!files::exists(path, ignored) && (files::exists(directory / "pool", ignored) || holds_shards(directory))) {
+    return core::fail(core::Error::not_found, path.string() + ": the node's key is gone");
+  }
+  return core::load_or_create_node_seed(path);
+}
+
 Result<std::unique_ptr<Node>> Node::open(NodeOptions options, NodeContext context) {
   EPHFS_TRY_VOID(make_private_directory(options.directory));
+  EPHFS_TRY(const auto seed, load_or_create_seed(options.directory));
   const core::Instant now = context.clock.destruction_now();
   EPHFS_TRY(auto store, open_file_shard_store(options.directory, options.capacity, now));
   EPHFS_TRY(auto shares, ShareStore::open(options.directory, now));
   EPHFS_TRY(auto receipts, FileReceiptStore::open(options.directory, context.clock.confirmed_now()));
-  EPHFS_TRY(const auto seed, core::load_or_create_node_seed(options.directory / "node.key"));
   std::unique_ptr<Node> node(new Node(std::move(options), std::move(context), seed,
                                       {std::move(store), std::move(receipts), std::move(shares)}));
   if (const auto listening = node->listen(); !listening) return listening.error();

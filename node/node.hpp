@@ -42,6 +42,10 @@ struct NodeContext {
 [[nodiscard]] NodeContext tls_node_context(core::asio::any_io_executor executor, core::asio::any_io_executor disk,
                                            core::Clock& clock);
 
+/// The signing seed of the node in `directory`, made when there is none. not_found, naming the file, when it is gone
+/// from a directory that holds what others count on that very node for: shards, or its place in a pool.
+[[nodiscard]] Result<core::SigningSeed> load_or_create_seed(const std::filesystem::path& directory);
+
 class Node {
  public:
   /// Opens or makes the directory, and sweeps what expired while it was closed. Listens when it is to, but serves only

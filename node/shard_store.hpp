@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -25,8 +26,11 @@ struct HeldLease {
   core::Envelope envelope;  // what the owner signed
 };
 
+/// The capacity of a store that only its disk bounds.
+constexpr std::uint64_t kUnlimitedCapacity = std::numeric_limits<std::int64_t>::max();
+
 struct StoreUsage {
-  std::uint64_t capacity = 0;  // bytes
+  std::uint64_t capacity = 0;  // bytes, or kUnlimitedCapacity
   std::uint64_t used = 0;      // bytes in shards
   std::uint64_t shards = 0;
 };

@@ -56,6 +56,8 @@ TEST(FailureTest, SaysWhatAndWhere) {
   EXPECT_EQ(fail(Error::not_found).message(), "not found");
   EXPECT_EQ(fail(Error::not_found, "open /x").message(), "open /x: not found");
   EXPECT_EQ(fail_errno("open /x", ENOENT).message(), "open /x: not found");
+  EXPECT_EQ(fail(Error::no_space, "put; " + fail(Error::no_space, "disk 1").message()).message(),
+            "put; disk 1: no space left");
   EXPECT_NE(fail_errno("send", EPIPE).message().find("Broken pipe"), std::string::npos);
   std::ostringstream out;
   out << fail(Error::busy, "lock");

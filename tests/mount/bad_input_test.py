@@ -9,24 +9,10 @@ import subprocess
 import time
 import unittest
 
-from ephfs_processes import BIN, EPHFS, EphfsTest, Volume, drop_caches, run, wait_for
+from ephfs_processes import EPHFS, EphfsTest, Volume, drop_caches, run, wait_for
 
 
 class BadInput(EphfsTest):
-    def refused(self, *command, **options):
-        done = run(*command, check=False, timeout=40, **options)
-        self.assertNotEqual(done.returncode, 0, done.stdout)
-        lines = done.stderr.strip().splitlines()
-        self.assertEqual(len(lines), 1, done.stderr)
-        return lines[0]
-
-    def mount_refused(self, options, directory=None, mountpoint=None):
-        mountpoint = mountpoint or os.path.join(self.work, "mnt")
-        if mountpoint == os.path.join(self.work, "mnt"):
-            os.makedirs(mountpoint, exist_ok=True)
-        directory = directory or os.path.join(self.work, "vol")
-        return self.refused(EPHFS, "mount", directory, mountpoint, *(["-o", options] if options else []))
-
     def test_options(self):
         self.assertIn("nonsense", self.mount_refused("nonsense=1"))
         self.assertIn("ttl=soon", self.mount_refused("ttl=soon"))
@@ -51,48 +37,19 @@ class BadInput(EphfsTest):
     def test_configuration_file(self):
         path = os.path.join(self.work, "config.yaml")
         for text, expected in (("ttl: 1d\nnonsense: 1\n", ":2"), ("ttl: soon\n", ":1"), ("ttl: [1\n", "config.yaml"),
-                               ("peers:\n  - {id: 12, address: 'x:1'}\n", ":2")):
+                               ("peers:\n  - {id: 12, address: 'x:1'}\n", ":2"),
+                               ("# whose?\npool: 6f0c1a9b\n", ":2"),
+                               (f"# whose?\npeers:\n  - {{id: {'7a' * 32}, address: 'x:1'}}\n", ":2")):
             with open(path, "w") as out:
                 out.write(text)
             line = self.mount_refused(f"config={path}")
             self.assertIn("config.yaml", line)
             self.assertIn(expected, line)
+            if "ttl" not in text:
+                node = os.path.join(self.work, "node")
+                line = self.refused(EPHFS, "node", "--dir", node, "--listen", "127.0.0.1:0", "--config", path)
+                self.assertIn(f"{path}{expected}", line)
         self.assertIn("missing.yaml", self.mount_refused("config=/nowhere/missing.yaml"))
-
-    def test_mountpoints(self):
-        self.assertIn("/nowhere", self.mount_refused("", mountpoint="/nowhere/at/all"))
-        path = os.path.join(self.work, "plain file")
-        open(path, "w").close()
-        self.assertIn("plain file", self.mount_refused("", mountpoint=path))
-        volume = self.volume()
-        line = self.mount_refused("", directory=volume.directory)
-        self.assertIn("already mounted", line)
-        self.assertIn(volume.mountpoint, line)
-        self.assertIn(volume.mountpoint, self.mount_refused("", mountpoint=volume.mountpoint))
-
-    def test_passphrase(self):
-        right, wrong = os.path.join(self.work, "right"), os.path.join(self.work, "wrong")
-        for path, text in ((right, "correct horse"), (wrong, "battery staple")):
-            with open(path, "w") as out:
-                out.write(text + "\n")
-        volume = self.volume(f"passphrase_file={right}")
-        with open(volume.path("f"), "w") as out:
-            out.write("secret")
-        volume.umount()
-        self.assertIn("passphrase", self.mount_refused(f"passphrase_file={wrong}", directory=volume.directory))
-        self.assertIn("passphrase", self.mount_refused("", directory=volume.directory))
-        with open(right) as source:
-            run(EPHFS, "mount", volume.directory, volume.mountpoint, "-o", f"passphrase_fd={source.fileno()}",
-                pass_fds=[source.fileno()])
-        with open(volume.path("f")) as source:
-            self.assertEqual(source.read(), "secret")
-        volume.umount()
-        credentials = os.path.join(self.work, "credentials")
-        os.mkdir(credentials)
-        os.rename(right, os.path.join(credentials, "ephfs.passphrase"))
-        run(EPHFS, "mount", volume.directory, volume.mountpoint, env={**os.environ, "CREDENTIALS_DIRECTORY": credentials})
-        with open(volume.path("f")) as source:
-            self.assertEqual(source.read(), "secret")
 
     def test_damaged_catalog(self):
         volume = self.volume()
@@ -101,6 +58,40 @@ class BadInput(EphfsTest):
         with open(os.path.join(volume.directory, "catalog.db"), "r+b") as catalog:
             catalog.write(b"\0" * 4096)
         self.assertIn("catalog.db", self.mount_refused("", directory=volume.directory))
+
+    def test_closed_standard_streams(self):
+        """A state file never gets the number of a stream that is printed to, and lives on when the daemon lets go of them."""
+        directory = os.path.join(self.work, "node")
+        node = subprocess.Popen(["sh", "-c", 'exec "$0" "$@" 0<&- 1>&- 2>&-', EPHFS, "node", "--dir", directory, "--listen",
+                                 "127.0.0.1:0"])
+        try:
+            address = os.path.join(directory, "address")
+            wait_for("node address", lambda: os.path.exists(address))
+            with open(address) as written:
+                host, port = written.read().strip().rsplit(":", 1)
+            with socket.create_connection((host, int(port)), timeout=10) as stranger:
+                stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                try:
+                    while stranger.recv(4096):
+                        pass
+                except ConnectionError:
+                    pass
+            streams = [os.readlink(f"/proc/{node.pid}/fd/{fd}") for fd in range(3)]
+            self.assertEqual(streams, ["/dev/null"] * 3)
+        finally:
+            node.terminate()
+            node.wait(timeout=15)
+        for path, content in self.content_of(directory).items():
+            self.assertNotIn(b"does not speak", content, path)
+        for closed in ("0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"):
+            volume = Volume(os.path.join(self.work, "vol" + closed), os.path.join(self.work, "mnt"))
+            self.volumes.append(volume)
+            run("sh", "-c", f'exec "$0" "$@" {closed}', EPHFS, "mount", volume.directory, volume.mountpoint)
+            with open(volume.path("f"), "w") as out:
+                out.write("written")
+            with open(volume.path("f")) as source:
+                self.assertEqual(source.read(), "written")
+            volume.umount()
 
     def test_newer_catalog(self):
         volume = self.volume()
@@ -229,22 +220,6 @@ class BadInput(EphfsTest):
         address = "127.0.0.1:%d" % taken.getsockname()[1]
         self.assertIn(address, self.refused(EPHFS, "node", "--dir", os.path.join(self.work, "n"), "--listen", address))
         taken.close()
-
-
-class MountHelper(EphfsTest):
-    def test_mount_and_fstab_form(self):
-        """mount(8) calls mount.ephfs SOURCE TARGET -o OPTIONS, with options of its own among them."""
-        helper = os.path.join(BIN, "mount.ephfs")
-        volume = Volume(os.path.join(self.work, "volume"), os.path.join(self.work, "mnt"))
-        self.volumes.append(volume)
-        run(helper, volume.directory, volume.mountpoint, "-o", "rw,ttl=1d,_netdev")
-        left = os.getxattr(volume.mountpoint, "user.ephfs.ttl")
-        self.assertTrue(volume.is_mounted(), left)
-        run("umount", volume.mountpoint)
-        run(helper, "-v", "-n", volume.directory, volume.mountpoint, "-o", "ro")
-        with self.assertRaises(OSError) as refused:
-            open(volume.path("f"), "w").close()
-        self.assertEqual(refused.exception.errno, errno.EROFS)
 
 
 if __name__ == "__main__":

@@ -188,6 +188,36 @@ class EphfsTest(unittest.TestCase):
             volume.join(token)
         return volume.mount()
 
+    def refused(self, *command, **options):
+        """The one line that a command which fails says."""
+        done = run(*command, check=False, timeout=40, **options)
+        self.assertNotEqual(done.returncode, 0, done.stdout)
+        lines = done.stderr.strip().splitlines()
+        self.assertEqual(len(lines), 1, done.stderr)
+        return lines[0]
+
+    def mount_refused(self, options, directory=None, mountpoint=None):
+        mountpoint = mountpoint or os.path.join(self.work, "mnt")
+        if mountpoint == os.path.join(self.work, "mnt"):
+            os.makedirs(mountpoint, exist_ok=True)
+        directory = directory or os.path.join(self.work, "vol")
+        return self.refused(EPHFS, "mount", directory, mountpoint, *(["-o", options] if options else []))
+
+    def content_of(self, directory):
+        """Every file below a directory, by its content: what a refusal leaves as it was. A volume's lock says who came last."""
+        found = {}
+        for path, _, names in os.walk(directory):
+            for name in names:
+                if name not in ("volume.lock", "control.sock"):
+                    with open(os.path.join(path, name), "rb") as source:
+                        found[os.path.join(path, name)] = source.read()
+        return found
+
+    def assert_same_content(self, directory, before):
+        """Every file that was in `before` is as it was."""
+        now = self.content_of(directory)
+        self.assertEqual([path for path in before if now.get(path) != before[path]], [])
+
     def assert_same_tree(self, one, other):
         """rsync's own comparison, by content: nothing of the two trees may differ, links, times and xattrs included."""
         done = run("rsync", "-aHAXn", "--checksum", "--delete", "--itemize-changes", one + "/", other + "/")

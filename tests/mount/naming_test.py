@@ -171,7 +171,7 @@ class Words(EphfsTest):
         try:
             for word in ("b.mnt", "./b.mnt", self.b.mountpoint):
                 said = self.ephfs("status", word, cwd=self.work, check=False).stderr
-                self.assertIn(f"{self.b.directory} is not mounted", said)
+                self.assertIn(f"{self.b.directory} has died and left its mount", said)
         finally:
             self.b.detach()
 

@@ -26,6 +26,14 @@ class Seeing(EphfsTest):
         super().setUp()
         self.mounted = self.volume("ttl=1d,warn=1h")
 
+    def test_a_capacity_that_only_the_disk_bounds(self):
+        [status] = lines("status", self.mounted.mountpoint, "--json")
+        self.assertIsNone(status["embedded_node"]["capacity"])
+        self.assertRegex(run(EPHFS, "status", self.mounted.mountpoint).stdout, r"\n  capacity +unlimited\n")
+        bounded = self.volume("capacity=32M", name="bounded")
+        [status] = lines("status", bounded.mountpoint, "--json")
+        self.assertEqual(status["embedded_node"]["capacity"], 36 << 20)
+
     def test_ls_sorts_by_deadline_and_filters(self):
         self.make("c", "3h")
         self.make("a/b/deep", "20m")
