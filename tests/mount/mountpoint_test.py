@@ -163,13 +163,14 @@ class MountHelper(EphfsTest):
             echo kept > "$POINT1/f"
             echo kept > "$POINT2/f"
             mount -T "$FSTAB" -a
-            grep -c fuse.ephfs /proc/self/mounts
+            grep -c " $WORK/[^ ]* fuse.ephfs " /proc/self/mounts
             cat "$POINT1/f" "$POINT2/f"
             umount "$POINT1"
             umount "$POINT2"
         """
         done = run("unshare", "-m", "sh", "-c", script, env={
             **os.environ, "EPHFS_STATE_DIR": os.path.join(self.work, "state"), "REAL": real, "STAND_IN": stand_in,
+            "WORK": self.work,
             "HELPER": os.path.abspath(os.path.join(BIN, "mount.ephfs")), "FSTAB": fstab, "POINT1": points[0],
             "POINT2": points[1]})
         self.assertEqual(done.stdout.split(), ["2", "kept", "kept"], done.stderr)
