@@ -212,7 +212,6 @@ Result<std::pair<Attributes, std::shared_ptr<OpenFile>>> Engine::create_unnamed(
   EngineState& state = *state_;
   TreeEdit edit(state);
   std::shared_ptr<Inode> made;
-  std::shared_ptr<OpenFile> file;
   {
     const std::lock_guard names(state.namespace_mutex);
     EPHFS_TRY(const auto directory, live_directory(state, parent));
@@ -226,10 +225,16 @@ Result<std::pair<Attributes, std::shared_ptr<OpenFile>>> Engine::create_unnamed(
     made = state.inodes.adopt(std::move(record));
     made->no_capability = true;
   }
-  EPHFS_TRY(file, open_inode(state, made, flags & ~(O_TRUNC | O_EXCL)));
+  auto file = open_inode(state, made, flags & ~(O_TRUNC | O_EXCL));
+  if (!file) {
+    close_inode(state, made);
+    return std::move(file).error();
+  }
   if (state.reaper) state.reaper->notify(made->deadline());
+  // It may yet get a name.
+  if (state.warner) state.warner->notify(made);
   EPHFS_TRY(const auto attributes, looked_up(state, *made));
-  return std::pair(attributes, std::move(file));
+  return std::pair(attributes, *std::move(file));
 }
 
 Result<Attributes> Engine::make_link(InodeNumber number, InodeNumber parent, const std::string& name) {

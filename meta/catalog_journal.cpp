@@ -132,15 +132,16 @@ Result<> CatalogJournal::commit(const Changes& changes) {
   if (changes.empty()) return {};
   static core::Probe probe("stage", "journal commit");
   const core::ProbeScope scope(probe);
+  if (is_bulk(changes)) {
+    Lock lock(mutex_);
+    auto done = commit_below(lock, changes);
+    if (done || done.error().code != Error::no_space) return done;
+  }
   const core::Bytes payload = is_encodable(changes) ? encode_changes(changes) : core::Bytes();
   const std::uint64_t bytes = JournalFile::record_bytes(payload.size());
   Lock lock(mutex_);
   // On a full disk that has no room for a journal, too: the catalog below has a reserve for what drops something.
   if (payload.empty() || bytes > kRecordBytesMax || !file_.is_ready()) return commit_below(lock, changes);
-  if (is_bulk(changes)) {
-    auto done = commit_below(lock, changes);
-    if (done || done.error().code != Error::no_space) return done;
-  }
   EPHFS_TRY_VOID(make_room(lock, bytes, std::ranges::any_of(changes, drops) ? kJournalBytes : kUsualBytes));
   appending_ = true;
   const std::uint64_t generation = generation_;
