@@ -179,10 +179,15 @@ class Words(EphfsTest):
         self.b.umount()
         run("mount", "--bind", self.a.mountpoint, self.b.mountpoint)
         try:
-            with open("/proc/self/mounts") as table:
-                mounted = {line.split()[0] for line in table if "fuse.ephfs" in line}
-            if mounted == {self.a.directory}:  # not beside tests of other volumes
-                self.assertEqual(self.directory_of(), self.a.directory)
+            # In a namespace without other tests' volumes, into which none comes.
+            alone = """
+                while read -r directory mountpoint type rest; do
+                    case $type in fuse.ephfs*) test "$directory" = "$A" || umount --lazy "$mountpoint" ;; esac
+                done < /proc/self/mounts
+                exec "$@" """
+            status = run("unshare", "--mount", "--propagation", "private", "sh", "-c", alone, "sh", EPHFS, "status",
+                         "--json", cwd="/", env={**os.environ, "A": self.a.directory})
+            self.assertEqual(json.loads(status.stdout)["directory"], self.a.directory)
             run(EPHFS, "umount", self.b.mountpoint, timeout=9)
         finally:
             subprocess.run(["umount", self.b.mountpoint], check=False, capture_output=True)
