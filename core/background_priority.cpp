@@ -4,50 +4,35 @@
 #include <array>
 #include <charconv>
 #include <string_view>
-#include <thread>
 
 #include <fcntl.h>
-#include <sched.h>
 #include <unistd.h>
 
+#include "core/idle_policy.hpp"
+
 namespace ephfs::core {
-namespace {
-
-/// Of the calling thread.
-bool set_policy(int policy) {
-  const sched_param parameters{};
-  return ::sched_setscheduler(0, policy, &parameters) == 0;
-}
-
-bool may_come_back() {
-  bool came_back = false;
-  std::thread([&came_back] { came_back = set_policy(SCHED_IDLE) && set_policy(SCHED_OTHER); }).join();
-  return came_back;
-}
-
-}  // namespace
 
 BackgroundPriority::BackgroundPriority(const std::filesystem::path& statistics) {
   auto opened = open_file(statistics, O_RDONLY);
-  if (!opened || !may_come_back()) return;
+  if (!opened || !may_leave_idle()) return;
   statistics_ = *std::move(opened);
   const auto waited = waited_ns();
   if (!waited) return;
   waited_ns_ = *waited;
-  is_idle_ = set_policy(SCHED_IDLE);
+  is_idle_ = set_idle(true);
 }
 
 void BackgroundPriority::look() {
   if (!is_idle_) {
     if (turns_ == 0 || --turns_ > 0) return;
-    is_idle_ = set_policy(SCHED_IDLE);
+    is_idle_ = set_idle(true);
     waited_ns_ = waited_ns().value_or(waited_ns_);
     return;
   }
   const auto waited = waited_ns();
   const bool too_long = !waited || *waited - waited_ns_ > kWaitMax.count();
   waited_ns_ = waited.value_or(waited_ns_);
-  if (!too_long || !set_policy(SCHED_OTHER)) return;
+  if (!too_long || !set_idle(false)) return;
   is_idle_ = false;
   turns_ = kTurns;
 }

@@ -10,6 +10,8 @@
 #include <linux/fuse.h>
 #include <poll.h>
 
+#include "fs/caller_affinity.hpp"
+
 namespace ephfs::fs {
 namespace {
 
@@ -22,10 +24,13 @@ enum class Effort : std::uint8_t {
   much,
 };
 
-Effort effort_of(const fuse_buf& request) {
+fuse_in_header header_of(const fuse_buf& request) {
   fuse_in_header header{};
-  if (request.size < sizeof header) return Effort::none;
-  std::memcpy(&header, request.mem, sizeof header);
+  std::memcpy(&header, request.mem, std::min(request.size, sizeof header));
+  return header;
+}
+
+Effort effort_of(const fuse_buf& request, const fuse_in_header& header) {
   switch (header.opcode) {
     case FUSE_FORGET:
     case FUSE_BATCH_FORGET:
@@ -74,14 +79,22 @@ core::Result<> FuseLoop::run(unsigned threads) {
 
 void FuseLoop::work(std::uint64_t me) {
   fuse_buf request{};
-  while (lead(me)) {
+  SchedulerSeat seat(fuse_session_fd(session_));
+  CallerAffinity affinity(seat);
+  while (true) {
+    if (Lead::leader(lead_) != me) affinity.part();
+    if (!lead(me)) break;
+    affinity.await();
     const int got = fuse_session_receive_buf(session_, &request);
     if (got == -EINTR || got == -EAGAIN) continue;
     if (got <= 0) {
       end(got);
       break;
     }
-    const Effort effort = effort_of(request);
+    const fuse_in_header header = header_of(request);
+    const Effort effort = effort_of(request, header);
+    affinity.took(effort == Effort::none ? 0 : static_cast<pid_t>(header.pid), effort != Effort::much,
+                  CallerAffinity::Clock::now());
     begin_work(me, effort == Effort::much || (effort == Effort::little && more_waits()));
     fuse_session_process_buf(session_, &request);
     // No longer the leader's to say when the lead was handed on, or taken.

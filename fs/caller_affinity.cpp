@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/caller_affinity.hpp"
+
+#include <array>
+#include <charconv>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include "core/files.hpp"
+#include "core/idle_policy.hpp"
+
+namespace ephfs::fs {
+namespace {
+
+/// Of a thread, by its number: the field "processor" of proc_pid_stat(5).
+std::optional<unsigned> processor_of(pid_t thread) {
+  const auto file = core::open_file("/proc/" + std::to_string(thread) + "/stat", O_RDONLY);
+  if (!file) return std::nullopt;
+  std::array<char, 1024> room{};
+  const ssize_t got = ::read(file->get(), room.data(), room.size());
+  if (got <= 0) return std::nullopt;
+  std::string_view text(room.data(), static_cast<std::size_t>(got));
+  // The name, in brackets, may have spaces and brackets; the state after it is the third field.
+  const auto name_end = text.rfind(") ");
+  if (name_end == std::string_view::npos) return std::nullopt;
+  text.remove_prefix(name_end + 2);
+  for (int field = 3; field < 39; ++field) {
+    const auto space = text.find(' ');
+    if (space == std::string_view::npos) return std::nullopt;
+    text.remove_prefix(space + 1);
+  }
+  unsigned processor = 0;
+  if (std::from_chars(text.data(), text.data() + text.size(), processor).ec != std::errc{}) return std::nullopt;
+  return processor;
+}
+
+}  // namespace
+
+SchedulerSeat::SchedulerSeat(int requests) : requests_(requests) {
+  static const bool may_leave = core::may_leave_idle();
+  is_possible_ = may_leave && ::sched_getscheduler(0) == SCHED_OTHER &&
+                 ::sched_getaffinity(0, sizeof allowed_, &allowed_) == 0 && CPU_COUNT(&allowed_) > 1;
+}
+
+bool SchedulerSeat::has_request(std::chrono::milliseconds within) {
+  pollfd one{requests_, POLLIN, 0};
+  return ::poll(&one, 1, static_cast<int>(within.count())) != 0;
+}
+
+bool SchedulerSeat::join(pid_t caller) {
+  if (!is_possible_) return false;
+  const auto processor = processor_of(caller);
+  if (!processor || *processor >= CPU_SETSIZE || !CPU_ISSET(*processor, &allowed_)) return false;
+  cpu_set_t one{};
+  CPU_SET(*processor, &one);
+  if (::sched_setaffinity(0, sizeof one, &one) != 0) return false;
+  if (core::set_idle(true)) return true;
+  part();
+  return false;
+}
+
+void SchedulerSeat::part() {
+  core::set_idle(false);
+  (void)::sched_setaffinity(0, sizeof allowed_, &allowed_);
+}
+
+void CallerAffinity::await() {
+  had_to_wait_ = !seat_.has_request(std::chrono::milliseconds(0));
+  if (had_to_wait_ && has_joined_ && !seat_.has_request(kAwayMax)) part();
+}
+
+void CallerAffinity::took(pid_t caller, bool is_short, Clock::time_point now) {
+  const auto away = now - std::exchange(last_, now);
+  if (caller == 0 && is_short) return;
+  if (caller != caller_ || !is_short) {
+    part();
+    caller_ = caller;
+    respite_ = 0;
+    begin_window();
+    return;
+  }
+  if (respite_ > 0) {
+    --respite_;
+    return;
+  }
+  ++asked_;
+  waits_in_row_ = had_to_wait_ ? waits_in_row_ + 1 : 0;
+  if (had_to_wait_) ++waits_;
+  if (has_joined_ && !had_to_wait_ && away > kAwayMax) {
+    give_up();
+  } else {
+    consider();
+  }
+}
+
+void CallerAffinity::consider() {
+  // The caller has gone to another processor.
+  if (has_joined_ && waits_in_row_ == kFollowAfter && follows_ < kFollowsMax) {
+    ++follows_;
+    waits_in_row_ = 0;
+    join();
+  }
+  if (asked_ < kWindow) return;
+  const bool mostly_waited = waits_ * 2 >= asked_;
+  if (has_joined_ && mostly_waited && follows_ == kFollowsMax) {
+    give_up();
+  } else if (!has_joined_ && mostly_waited) {
+    join();
+  }
+  begin_window();
+}
+
+void CallerAffinity::join() {
+  if (seat_.join(caller_)) {
+    has_joined_ = true;
+  } else {
+    give_up();
+  }
+}
+
+void CallerAffinity::give_up() {
+  part();
+  respite_ = kRespite;
+  begin_window();
+}
+
+void CallerAffinity::part() {
+  if (!has_joined_) return;
+  seat_.part();
+  has_joined_ = false;
+  begin_window();
+}
+
+void CallerAffinity::begin_window() {
+  asked_ = waits_ = waits_in_row_ = 0;
+  follows_ = 0;
+}
+
+}  // namespace ephfs::fs

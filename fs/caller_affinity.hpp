@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// On whose processor a thread serves.
+//
+// A program that asks one thing after another, and waits for each answer, gains nothing from a second processor: while
+// one of the two works the other waits. Yet the kernel wakes each of them on a processor that is free, so that with
+// every request and every answer a processor has to be woken, which takes longer than most requests
+// (docs/performance.md). On the program's own processor the two only take turns.
+//
+// So a thread that finds itself waiting for the same caller again and again joins it: it moves to the caller's
+// processor and takes idle priority (SCHED_IDLE). To the kernel a processor on which only idle threads run is a free
+// one, and so the caller stays there when it is answered; it runs at once, and the thread goes on, without having
+// slept, when the caller has asked for the next thing. The thread parts from its caller, and is as before, when anybody
+// else asks, when much is asked for, when nothing is asked, and for a while when it was kept from running or gained
+// nothing.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+
+#include <sched.h>
+#include <sys/types.h>
+
+namespace ephfs::fs {
+
+/// What the calling thread waits for and where it runs; a seam for tests.
+class Seat {
+ public:
+  virtual ~Seat() = default;
+  /// Whether a request is there, or comes within this time. A failure counts as one: reading it will fail, too.
+  [[nodiscard]] virtual bool has_request(std::chrono::milliseconds within) = 0;
+  /// Moves to the processor on which this thread of another program ran last, and takes idle priority; false when that
+  /// cannot be, and nothing has changed.
+  [[nodiscard]] virtual bool join(pid_t caller) = 0;
+  /// Any processor and the ordinary priority again.
+  virtual void part() = 0;
+};
+
+/// The kernel's scheduler, and a descriptor from which requests are read. By the thread that makes it.
+class SchedulerSeat final : public Seat {
+ public:
+  explicit SchedulerSeat(int requests);
+  bool has_request(std::chrono::milliseconds within) override;
+  bool join(pid_t caller) override;
+  void part() override;
+
+ private:
+  int requests_;
+  cpu_set_t allowed_{};
+  bool is_possible_ = false;
+};
+
+/// Of one thread that serves.
+class CallerAffinity {
+ public:
+  using Clock = std::chrono::steady_clock;
+  /// Requests after which it is looked whether to join, or whether that was of use.
+  static constexpr int kWindow = 16;
+  /// Two requests further apart than this: something else had the processor. As long it waits for a caller it has
+  /// joined.
+  static constexpr std::chrono::milliseconds kAwayMax{1};
+  /// Requests of the same caller before one that was of no use is tried again.
+  static constexpr int kRespite = 256;
+  /// It follows a caller who has gone to another processor, and shows it by not asking at once so many times in a row.
+  static constexpr int kFollowAfter = 2;
+  static constexpr int kFollowsMax = 4;  // in a window
+
+  explicit CallerAffinity(Seat& seat) : seat_(seat) {}
+  CallerAffinity(const CallerAffinity&) = delete;
+  CallerAffinity& operator=(const CallerAffinity&) = delete;
+  ~CallerAffinity() { part(); }
+
+  /// Before the thread waits for a request: looks whether one is there, and gives a caller that it has joined kAwayMax
+  /// to ask.
+  void await();
+  /// When it has read one. `caller` is 0 when nobody waits for the answer.
+  void took(pid_t caller, bool is_short, Clock::time_point now);
+  /// Before the thread does anything else than serving.
+  void part();
+
+ private:
+  void begin_window();
+  void join();
+  void consider();
+  void give_up();
+
+  Seat& seat_;
+  pid_t caller_ = 0;
+  bool has_joined_ = false;
+  bool had_to_wait_ = false;  // for the request at hand
+  Clock::time_point last_{};
+  int respite_ = 0;
+  int asked_ = 0, waits_ = 0;  // in this window
+  int waits_in_row_ = 0;
+  int follows_ = 0;  // in this window
+};
+
+}  // namespace ephfs::fs
