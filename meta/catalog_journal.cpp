@@ -309,6 +309,16 @@ bool CatalogJournal::has_dead_files() {
   return active_.has_dead_files() || (frozen_ && frozen_->has_dead_files());
 }
 
+bool CatalogJournal::has_placements() {
+  const std::shared_lock lock(mutex_);
+  return !active_.placements().empty() || (frozen_ && !frozen_->placements().empty());
+}
+
+bool CatalogJournal::has_removals() {
+  const std::shared_lock lock(mutex_);
+  return active_.has_removals() || (frozen_ && frozen_->has_removals());
+}
+
 void CatalogJournal::run() {
   Lock lock(mutex_);
   for (;;) {

@@ -44,6 +44,8 @@ class CatalogJournal {
   [[nodiscard]] InodeNumber last_inode();
   [[nodiscard]] StripeNumber last_stripe();
   [[nodiscard]] bool has_dead_files();
+  [[nodiscard]] bool has_placements();
+  [[nodiscard]] bool has_removals();
 
  private:
   using Lock = std::unique_lock<std::shared_mutex>;

@@ -214,6 +214,23 @@ Result<std::optional<StripeRecord>> CatalogLayers::stripe(StripeNumber number) c
   return below_.stripe(number);
 }
 
+Result<std::vector<PlacementRecord>> CatalogLayers::placements(StripeNumber stripe) const {
+  EPHFS_TRY(auto found, below_.placements(stripe));
+  // The newest first: the first that is there counts.
+  std::map<std::uint8_t, PlacementRecord> rows;
+  for (const auto* overlay : overlays()) {
+    const auto& all = overlay->placements();
+    for (auto at = all.lower_bound({stripe, 0}); at != all.end() && at->first.first == stripe; ++at) {
+      rows.emplace(at->first.second, at->second);
+    }
+  }
+  if (rows.empty()) return found;
+  for (auto& row : found) rows.emplace(row.index, std::move(row));
+  found.clear();
+  for (auto& [index, row] : rows) found.push_back(std::move(row));
+  return found;
+}
+
 Result<std::vector<StripeRecord>> CatalogLayers::dead_stripes(core::Instant now, std::size_t limit) const {
   std::vector<StripeRecord> dead;
   std::size_t overlaid = 0;
@@ -399,6 +416,10 @@ Result<> CatalogLayers::check_references() const {
     EPHFS_TRY_VOID(require_inode(key.first));
     EPHFS_TRY(const auto stripe, this->stripe(extent->stripe));
     if (!stripe) return leads_nowhere("an extent in no stripe, of " + words(key.first));
+  }
+  for (const auto& [key, placement] : newest.placements()) {
+    EPHFS_TRY(const auto stripe, this->stripe(key.first));
+    if (!stripe) return leads_nowhere("a shard of no stripe");
   }
   for (const auto& [number, inode] : newest.inodes()) {
     if (!inode) EPHFS_TRY_VOID(check_nothing_leads_to(number));

@@ -35,6 +35,7 @@ class CatalogLayers {
   [[nodiscard]] Result<std::vector<ExtentRecord>> extents(InodeNumber number) const;
   [[nodiscard]] Result<std::optional<ExtentRecord>> extent_at(InodeNumber number, std::uint64_t offset) const;
   [[nodiscard]] Result<std::optional<StripeRecord>> stripe(StripeNumber number) const;
+  [[nodiscard]] Result<std::vector<PlacementRecord>> placements(StripeNumber stripe) const;
   [[nodiscard]] Result<std::vector<StripeRecord>> dead_stripes(core::Instant now, std::size_t limit) const;
   [[nodiscard]] Result<std::vector<ExpiringRecord>> expiring_list(const ExpiringRecord& after, core::Instant until,
                                                                   std::size_t limit) const;

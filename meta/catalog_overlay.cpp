@@ -61,6 +61,13 @@ void CatalogOverlay::apply(Change change) {
     extents_[{drop_extent->inode, drop_extent->offset}] = std::nullopt;
   } else if (const auto* put_stripe = std::get_if<PutStripe>(&change)) {
     set_stripe({put_stripe->stripe, true});
+  } else if (auto* put_placement = std::get_if<PutPlacement>(&change)) {
+    PlacementRecord& row = put_placement->placement;
+    placements_[{row.stripe, row.index}] = std::move(row);
+  } else if (const auto* put_removal = std::get_if<PutRemoval>(&change)) {
+    removals_[{put_removal->removal.shard, put_removal->removal.node}] = put_removal->removal;
+  } else if (const auto* drop_removal = std::get_if<DropRemoval>(&change)) {
+    removals_[{drop_removal->shard, drop_removal->node}] = std::nullopt;
   } else if (auto* put_dead = std::get_if<PutDeadFile>(&change)) {
     const InodeNumber number = put_dead->file.number;
     dead_files_[number] = std::move(put_dead->file);
@@ -79,6 +86,8 @@ void CatalogOverlay::absorb(CatalogOverlay&& newer) {
   for (const auto& [place, inode] : newer.names_) set_name(place, inode);
   take_over(xattrs_, newer.xattrs_);
   take_over(extents_, newer.extents_);
+  take_over(placements_, newer.placements_);
+  take_over(removals_, newer.removals_);
   take_over(dead_files_, newer.dead_files_);
   for (const auto& entry : newer.stripes_) set_stripe(entry.second);
   if (newer.totals_) totals_ = newer.totals_;
@@ -149,6 +158,12 @@ Changes CatalogOverlay::to_changes() const {
   for (const auto& [number, stripe] : stripes_) {
     if (stripe.is_put) changes.emplace_back(PutStripe{stripe.record});
   }
+  for (const auto& entry : placements_) changes.emplace_back(PutPlacement{entry.second});
+  add_changes(
+      removals_, changes, [](const auto&, const RemovalRecord& removal) { return PutRemoval{removal}; },
+      [](const auto& key) {
+        return DropRemoval{key.first, key.second};
+      });
   add_changes(
       extents_, changes, [](const auto&, const ExtentRecord& extent) { return PutExtent{extent}; },
       [](const auto& key) {

@@ -48,9 +48,12 @@ class CatalogOverlay {
   /// Inodes put here that die some time.
   [[nodiscard]] const Due& due() const { return due_; }
   [[nodiscard]] bool has_dead_files() const { return !dead_files_.empty(); }
+  [[nodiscard]] bool has_removals() const { return !removals_.empty(); }
   /// Of everything, with this; none when nothing is said of it here.
   [[nodiscard]] const std::optional<CatalogTotals>& totals() const { return totals_; }
 
+  using Placements = std::map<std::pair<StripeNumber, std::uint8_t>, PlacementRecord>;  // by index
+  [[nodiscard]] const Placements& placements() const { return placements_; }
   using Names = std::map<Place, std::optional<InodeNumber>>;
   using Xattrs = std::map<Place, std::optional<core::Bytes>>;
   using Extents = std::map<std::pair<InodeNumber, std::uint64_t>, std::optional<ExtentRecord>>;
@@ -79,6 +82,8 @@ class CatalogOverlay {
   InodeNumber last_inode_;
   Due due_;
   Stripes stripes_;
+  Placements placements_;
+  std::map<std::pair<core::ShardId, core::NodeId>, std::optional<RemovalRecord>> removals_;
   std::map<InodeNumber, std::optional<DeadFileRecord>> dead_files_;
   std::optional<CatalogTotals> totals_;
 };

@@ -25,6 +25,9 @@ enum class Kind : std::uint8_t {
   put_stripe = 9,
   put_dead_file = 10,
   drop_dead_file = 11,
+  put_placement = 12,
+  put_removal = 13,
+  drop_removal = 14,
 };
 
 constexpr std::uint8_t kIsExplicit = 1;
@@ -120,6 +123,31 @@ class Encoder {
     kind(Kind::drop_dead_file);
     number(drop.number.value);
   }
+  void operator()(const PutPlacement& put) {
+    const PlacementRecord& row = put.placement;
+    kind(Kind::put_placement);
+    number(row.stripe.value);
+    number(row.index);
+    raw(row.shard.view());
+    raw(row.node.view());
+    number(static_cast<std::uint8_t>(row.stored ? 1 : 0));
+    number(row.shard_bytes);
+    number(row.lease_serial);
+    number(row.lease_deadline.raw());
+    blob(row.receipt);
+  }
+  void operator()(const PutRemoval& put) {
+    kind(Kind::put_removal);
+    raw(put.removal.shard.view());
+    raw(put.removal.node.view());
+    number(put.removal.serial);
+    number(put.removal.lease_deadline.raw());
+  }
+  void operator()(const DropRemoval& drop) {
+    kind(Kind::drop_removal);
+    raw(drop.shard.view());
+    raw(drop.node.view());
+  }
   template <class Other>
   void operator()(const Other&) {
     EPHFS_CHECK(false, "only changes that the journal has a form for are encoded");
@@ -196,6 +224,14 @@ class Decoder {
         return PutDeadFile{dead_file()};
       case Kind::drop_dead_file:
         return DropDeadFile{inode_number()};
+      case Kind::put_placement:
+        return PutPlacement{placement()};
+      case Kind::put_removal:
+        return PutRemoval{removal()};
+      case Kind::drop_removal: {
+        const auto shard = id<core::ShardId>();
+        return DropRemoval{shard, id<core::NodeId>()};
+      }
     }
     sound_ = false;
     return DropInode{};
@@ -283,6 +319,27 @@ class Decoder {
     stripe.created = {number<std::int64_t>()};
     return stripe;
   }
+  PlacementRecord placement() {
+    PlacementRecord row;
+    row.stripe = {number<std::int64_t>()};
+    row.index = number<std::uint8_t>();
+    row.shard = id<core::ShardId>();
+    row.node = id<core::NodeId>();
+    row.stored = small(1) == 1;
+    row.shard_bytes = number<std::uint64_t>();
+    row.lease_serial = number<std::uint64_t>();
+    row.lease_deadline = deadline();
+    row.receipt = core::to_bytes(blob());
+    return row;
+  }
+  RemovalRecord removal() {
+    RemovalRecord removal;
+    removal.shard = id<core::ShardId>();
+    removal.node = id<core::NodeId>();
+    removal.serial = number<std::uint64_t>();
+    removal.lease_deadline = deadline();
+    return removal;
+  }
   DeadFileRecord dead_file() {
     DeadFileRecord dead;
     dead.number = inode_number();
@@ -311,7 +368,8 @@ bool is_encodable(const Changes& changes) {
            std::holds_alternative<PutXattr>(change) || std::holds_alternative<DropXattr>(change) ||
            std::holds_alternative<PutExtent>(change) || std::holds_alternative<DropExtent>(change) ||
            std::holds_alternative<PutStripe>(change) || std::holds_alternative<PutDeadFile>(change) ||
-           std::holds_alternative<DropDeadFile>(change);
+           std::holds_alternative<DropDeadFile>(change) || std::holds_alternative<PutPlacement>(change) ||
+           std::holds_alternative<PutRemoval>(change) || std::holds_alternative<DropRemoval>(change);
   });
 }
 

@@ -81,6 +81,9 @@ class JournaledCatalog final : public Catalog {
   Result<std::optional<StripeRecord>> stripe(StripeNumber number) const override {
     return journal_->with_layers([&](const CatalogLayers& layers) { return layers.stripe(number); });
   }
+  Result<std::vector<PlacementRecord>> placements(StripeNumber stripe) const override {
+    return journal_->with_layers([&](const CatalogLayers& layers) { return layers.placements(stripe); });
+  }
   Result<std::vector<StripeRecord>> dead_stripes(core::Instant now, std::size_t limit) const override {
     return journal_->with_layers([&](const CatalogLayers& layers) { return layers.dead_stripes(now, limit); });
   }
@@ -109,11 +112,6 @@ class JournaledCatalog final : public Catalog {
 
   // What the journal never holds.
   Result<std::optional<core::Bytes>> value(const std::string& key) const override { return below_->value(key); }
-  Result<std::vector<PlacementRecord>> placements(StripeNumber stripe) const override {
-    return below_->placements(stripe);
-  }
-  Result<std::vector<PlacementRecord>> owed(std::size_t limit) const override { return below_->owed(limit); }
-  Result<std::vector<RemovalRecord>> removals(std::size_t limit) const override { return below_->removals(limit); }
   Result<std::vector<AuditRecord>> audits(StripeNumber stripe) const override { return below_->audits(stripe); }
   Result<std::optional<DeadStripeRecord>> dead_stripe(StripeNumber number) const override {
     return below_->dead_stripe(number);
@@ -154,6 +152,14 @@ class JournaledCatalog final : public Catalog {
   Result<ExpiringTotals> expiring(core::Instant from, core::Instant until) const override {
     EPHFS_TRY_VOID(journal_->drain());
     return below_->expiring(from, until);
+  }
+  Result<std::vector<PlacementRecord>> owed(std::size_t limit) const override {
+    if (journal_->has_placements()) EPHFS_TRY_VOID(journal_->drain());
+    return below_->owed(limit);
+  }
+  Result<std::vector<RemovalRecord>> removals(std::size_t limit) const override {
+    if (journal_->has_removals()) EPHFS_TRY_VOID(journal_->drain());
+    return below_->removals(limit);
   }
   Result<std::optional<DeadFileRecord>> dead_file(const core::FileId& file) const override {
     if (journal_->has_dead_files()) EPHFS_TRY_VOID(journal_->drain());
