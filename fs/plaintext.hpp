@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory that files' bytes are in before they are encrypted and after they are decrypted. What is released is
-// wiped where that costs little, and in large pieces kept out of core dumps instead.
+// Memory that files' bytes are in before they are encrypted and after they are decrypted. What is released is wiped.
 #pragma once
 
 #include <cstddef>
@@ -12,8 +11,9 @@
 
 namespace ephfs::fs {
 
-/// A growing run of plaintext. Small pieces of memory are wiped when they are released; large ones are kept out
-/// of core dumps, because wiping those as well would cost a tenth of writing them. Movable only.
+/// A growing run of plaintext. Memory is wiped when it is released. Large pieces are kept out of core dumps as well, and
+/// those of a stripe's size are used again: fresh ones would cost a stream more than wiping does, since the kernel clears
+/// and maps each page. Movable only.
 class PlainBytes {
  public:
   PlainBytes() = default;
@@ -46,8 +46,7 @@ class PlainBytes {
   [[nodiscard]] core::MutableByteView mutable_view() noexcept { return {memory_.get(), size_}; }
   void reserve(std::size_t capacity) {
     if (capacity <= capacity_) return;
-    std::unique_ptr<std::byte[]> grown(new std::byte[capacity]);
-    if (capacity >= kLarge) core::keep_out_of_dumps({grown.get(), capacity});
+    std::unique_ptr<std::byte[]> grown = allocate(capacity);
     if (size_ > 0) std::memcpy(grown.get(), memory_.get(), size_);
     release();
     memory_ = std::move(grown);
@@ -67,13 +66,9 @@ class PlainBytes {
   }
 
  private:
-  static constexpr std::size_t kLarge = std::size_t{128} << 10U;
-
-  /// The bytes only: size_ stays.
-  void release() noexcept {
-    if (memory_ && capacity_ < kLarge) core::wipe({memory_.get(), capacity_});
-    memory_.reset();
-  }
+  [[nodiscard]] static std::unique_ptr<std::byte[]> allocate(std::size_t capacity);
+  /// Wipes what was written to it. The bytes only: size_ stays.
+  void release() noexcept;
 
   std::unique_ptr<std::byte[]> memory_;
   std::size_t size_ = 0;
