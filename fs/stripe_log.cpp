@@ -180,17 +180,28 @@ Result<> StripeLog::write_piece(const Piece& piece, const StageRequest& request)
   return {};
 }
 
-/// Encrypts a whole stripe in memory, pads it, writes it in one go and keeps it for placing. False, with nothing done,
-/// when too much memory is in use.
+/// Encrypts a whole stripe and writes it, window by window while it is in the processor's cache, pads it, and keeps it for
+/// placing. False, with nothing done, when too much memory is in use.
 Result<bool> StripeLog::write_whole(const Piece& piece, ExtentCodec& codec) {
   const auto buffer = context_.buffers.try_take(kBuffersInUseMax);
   if (!buffer) return false;
   Entry& entry = *piece.entry;
   const std::uint64_t padded = padded_length(entry.record);
-  const std::uint64_t sealed = sealed_length(piece.plain.size());
-  codec.seal(piece.file_offset, 0, piece.plain, buffer->view().first(sealed));
-  core::fill_random(buffer->view().subspan(sealed, padded - sealed));
-  EPHFS_TRY_VOID(core::write_all(*entry.file, 0, buffer->view().first(padded)));
+  const core::MutableByteView stripe = buffer->view().first(padded);
+  core::ByteView rest = piece.plain;
+  std::uint64_t written = 0;
+  while (!rest.empty()) {
+    const core::ByteView plain = rest.first(std::min<std::size_t>(rest.size(), plain_capacity(kWindowBytes)));
+    const core::MutableByteView sealed = stripe.subspan(written, sealed_length(plain.size()));
+    codec.seal(piece.file_offset + (piece.plain.size() - rest.size()), written, plain, sealed);
+    EPHFS_TRY_VOID(core::write_all(*entry.file, written, sealed));
+    rest = rest.subspan(plain.size());
+    written += sealed.size();
+  }
+  if (written < padded) {
+    core::fill_random(stripe.subspan(written));
+    EPHFS_TRY_VOID(core::write_all(*entry.file, written, stripe.subspan(written)));
+  }
   const std::lock_guard lock(mutex_);
   entry.ciphertext = shared_part(buffer, 0, padded);
   return true;
