@@ -34,7 +34,7 @@ class BackgroundPriorityTest : public ::testing::Test {
   static int policy() { return ::sched_getscheduler(0); }
   void has_waited(std::int64_t ns) { std::ofstream(statistics) << "1000 " << ns << " 7\n"; }
 
-  testing::TempDir directory;
+  ::ephfs::testing::TempDir directory;
   const std::filesystem::path statistics = directory.path() / "schedstat";
   static constexpr std::int64_t kLong = BackgroundPriority::kWaitMax.count() + 1;
 };

@@ -28,7 +28,6 @@
 namespace ephfs::mount_tests {
 namespace {
 
-constexpr std::size_t kPage = 4096;
 constexpr std::size_t kFileBytes = 5 * kPage;
 /// What a path that died is refused with, and a descriptor.
 const std::set<int> kGone{ENOENT};

@@ -4,6 +4,7 @@
 // refusal early only if its access had ended more than kEarlyMax before.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -11,6 +12,8 @@
 #include <string>
 
 namespace ephfs::mount_tests {
+
+constexpr std::size_t kPage = 4096;
 
 /// Milliseconds of wall time.
 using WallMs = std::int64_t;

@@ -21,8 +21,7 @@
 namespace ephfs::mount_tests {
 namespace {
 
-constexpr std::size_t kPage = 4096;
-constexpr std::size_t kFileBytes = 5 * kPage;
+constexpr std::size_t kGuardedBytes = 5 * kPage;
 
 /// The first byte of a page, as nobody has optimized away.
 int touch(const volatile char* page) {
@@ -57,7 +56,7 @@ class GuardTest : public ::testing::Test {
   }
   void TearDown() override {
     for (const int fd : descriptors_) ::close(fd);
-    for (auto* map : maps_) ::munmap(const_cast<char*>(map), kFileBytes);
+    for (auto* map : maps_) ::munmap(const_cast<char*>(map), kGuardedBytes);
   }
 
   /// A file that dies at the deadline, open.
@@ -65,7 +64,7 @@ class GuardTest : public ::testing::Test {
     const int fd = ::open((volume_.root() / name).c_str(), O_RDWR | O_CREAT | O_EXCL, 0644);
     EXPECT_GE(fd, 0) << name;
     descriptors_.push_back(fd);
-    const std::string content(kFileBytes, 'x');
+    const std::string content(kGuardedBytes, 'x');
     EXPECT_EQ(::write(fd, content.data(), content.size()), static_cast<ssize_t>(content.size()));
     const std::string value = "@" + std::to_string(deadline_);
     EXPECT_EQ(::fsetxattr(fd, "user.ephfs.expires", value.data(), value.size(), 0), 0) << name;
@@ -79,25 +78,25 @@ class GuardTest : public ::testing::Test {
     return fd;
   }
   volatile char* map(int fd, int protection, int flags) {
-    auto* bytes = static_cast<volatile char*>(::mmap(nullptr, kFileBytes, protection, flags, fd, 0));
+    auto* bytes = static_cast<volatile char*>(::mmap(nullptr, kGuardedBytes, protection, flags, fd, 0));
     EXPECT_NE(bytes, MAP_FAILED);
-    for (std::size_t at = 0; at < kFileBytes; at += kPage) EXPECT_EQ(touch(bytes + at), 0);
+    for (std::size_t at = 0; at < kGuardedBytes; at += kPage) EXPECT_EQ(touch(bytes + at), 0);
     maps_.push_back(bytes);
     return bytes;
   }
   static int read_all(int fd) {
-    std::array<char, kFileBytes> room{};
+    std::array<char, kGuardedBytes> room{};
     return ::pread(fd, room.data(), room.size(), 0) < 0 ? errno : 0;
   }
   /// Whether no byte of the file can be read.
   static void expect_nothing(int fd, const std::string& name) {
-    for (std::size_t at = 0; at < kFileBytes; at += kPage) {
+    for (std::size_t at = 0; at < kGuardedBytes; at += kPage) {
       char byte = 0;
       EXPECT_EQ(::pread(fd, &byte, 1, static_cast<off_t>(at)), -1) << name << " at " << at;
     }
   }
   static void expect_nothing(const volatile char* bytes, const std::string& name) {
-    for (std::size_t at = 0; at < kFileBytes; at += kPage)
+    for (std::size_t at = 0; at < kGuardedBytes; at += kPage)
       EXPECT_EQ(touch(bytes + at), kSigbus) << name << " at " << at;
   }
 
@@ -122,7 +121,7 @@ TEST_F(GuardTest, KilledWithItsGroupTheDaemonLeavesNothingToRead) {
   const int unsynced = make("unsynced");
   const int dirtied = make_cached("dirtied");
   volatile char* dirty = map(dirtied, PROT_READ | PROT_WRITE, MAP_SHARED);
-  for (std::size_t at = 0; at < kFileBytes; at += kPage) dirty[at] = 'w';
+  for (std::size_t at = 0; at < kGuardedBytes; at += kPage) dirty[at] = 'w';
   EXPECT_EQ(read_all(open), 0);
 
   ASSERT_EQ(::kill(-volume_.daemon_pid(), SIGKILL), 0) << "the daemon leads a process group";

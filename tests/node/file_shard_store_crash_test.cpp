@@ -13,7 +13,6 @@
 namespace ephfs::node::testing {
 namespace {
 
-constexpr core::Instant kStart{1'800'000'000'000};
 constexpr std::size_t kShards = 6;
 
 enum class Act : std::uint8_t { put, renew, remove };

@@ -11,7 +11,6 @@ namespace ephfs::node::testing {
 namespace {
 
 namespace files = std::filesystem;
-constexpr core::Instant kStart{1'800'000'000'000};
 
 class FileShardStoreTest : public ::testing::Test {
  protected:

@@ -24,6 +24,8 @@ using ephfs::testing::Random;
 using ephfs::testing::SampleShard;
 using ephfs::testing::TempDir;
 
+constexpr core::Instant kStart{1'800'000'000'000};
+
 inline std::filesystem::path shard_file(const std::filesystem::path& directory, const core::ShardId& shard) {
   const std::string hex = shard.hex();
   return directory / "shards" / hex.substr(0, 2) / (hex + ".shard");

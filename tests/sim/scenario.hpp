@@ -11,6 +11,18 @@
 
 namespace ephfs::sim {
 
+/// What a call failed of, for the judge.
+template <class T>
+std::optional<core::Failure> failure_of(const Result<T>& result) {
+  if (result) return std::nullopt;
+  return result.error();
+}
+
+/// The name in "directory/name".
+inline std::string name_of(const std::string& path) {
+  return path.substr(path.find('/') + 1);
+}
+
 /// An open descriptor in the run of the daemon that opened it.
 class Descriptor {
  public:

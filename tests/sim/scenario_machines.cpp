@@ -16,16 +16,6 @@ constexpr core::Milliseconds kDeletedWithin = 20ms;  // of a lease's end, by a n
 constexpr core::Nanoseconds kLookEvery = 500ms;
 constexpr core::Nanoseconds kDiskEvery = 5min;
 
-template <class T>
-std::optional<core::Failure> failure_of(const Result<T>& result) {
-  if (result) return std::nullopt;
-  return result.error();
-}
-
-std::string name_of(const std::string& path) {
-  return path.substr(path.find('/') + 1);
-}
-
 }  // namespace
 
 /// Into the log, which tells an onlooker what the machines say of one another, that they come and go.

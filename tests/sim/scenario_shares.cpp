@@ -7,21 +7,8 @@
 #include "tests/sim/scenario.hpp"
 
 namespace ephfs::sim {
-namespace {
 
 using namespace std::chrono_literals;
-
-template <class T>
-std::optional<core::Failure> failure_of(const Result<T>& result) {
-  if (result) return std::nullopt;
-  return result.error();
-}
-
-std::string name_of(const std::string& path) {
-  return path.substr(path.find('/') + 1);
-}
-
-}  // namespace
 
 awaitable<void> Scenario::share_file(User* user, std::string path) {
   const auto mount = cluster_.mount();

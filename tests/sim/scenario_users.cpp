@@ -11,16 +11,6 @@ using namespace std::chrono_literals;
 
 constexpr std::size_t kContentMax = std::size_t{9} << 20U;
 
-template <class T>
-std::optional<core::Failure> failure_of(const Result<T>& result) {
-  if (result) return std::nullopt;
-  return result.error();
-}
-
-std::string name_of(const std::string& path) {
-  return path.substr(path.find('/') + 1);
-}
-
 /// Mostly small, now and then more than a stripe.
 std::size_t choose_length(testing::Random& random) {
   switch (random.below(16)) {
