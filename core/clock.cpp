@@ -38,7 +38,7 @@ class SystemTimer final : public Timer {
 
  private:
   struct State {
-    explicit State(boost::asio::any_io_executor executor) : timer(std::move(executor)) {}
+    explicit State(const boost::asio::any_io_executor& executor) : timer(executor) {}
     boost::asio::steady_timer timer;
     std::atomic<bool> cancelled{false};
   };

@@ -141,9 +141,9 @@ std::shared_ptr<const ErasureCode> ErasureCode::of(Profile profile) {
   EPHFS_CHECK(is_valid(profile), "a profile has 1 to 16 data and 0 to 4 parity shards");
   // Also keeps Jerasure's first use of its global field to one thread.
   static std::mutex mutex;
-  static std::array<std::shared_ptr<const ErasureCode>, (kDataShardsMax + 1) * (kParityShardsMax + 1)> codes;
+  static std::array<std::shared_ptr<const ErasureCode>, std::size_t{kDataShardsMax + 1} * (kParityShardsMax + 1)> codes;
   const std::lock_guard lock(mutex);
-  auto& code = codes[std::size_t{profile.k} * (kParityShardsMax + 1) + profile.m];
+  auto& code = codes[std::size_t{profile.k} * std::size_t{kParityShardsMax + 1} + profile.m];
   if (!code) code.reset(new ErasureCode(std::make_unique<Tables>(profile)));
   return code;
 }

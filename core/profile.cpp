@@ -30,7 +30,7 @@ std::int64_t profile_ended_ns = 0;  // 0: still running, as far as is known
 /// Below 4 ns a bucket is a nanosecond; from there on the two bits behind the highest tell four apart.
 std::size_t bucket_of(std::uint64_t ns) {
   if (ns < kBucketsPerDoubling) return static_cast<std::size_t>(ns);
-  const unsigned highest = static_cast<unsigned>(std::bit_width(ns)) - 1;
+  const std::size_t highest = static_cast<std::size_t>(std::bit_width(ns)) - 1;
   return (highest - 1) * kBucketsPerDoubling + ((ns >> (highest - 2)) & 3U);
 }
 

@@ -199,6 +199,7 @@ void FuseGuard::run(const PageLedger& ledger, const Lines& lines, const std::str
   const int fuse = receive_descriptor(lines.life.get());
   if (fuse < 0) ::_exit(0);
   std::vector<std::thread> threads;
+  threads.reserve(kDeathThreads + 1);
   for (int i = 0; i < kDeathThreads; ++i) {
     threads.emplace_back([&] {
       ask_for_punctuality();

@@ -138,7 +138,7 @@ class LibfuseMount final : public FuseMount {
     FuseLoop loop(session_);
     loop.answer_first();
     widen_readahead(mountpoint_);
-    const auto served = loop.run(kThreads);
+    auto served = loop.run(kThreads);
     context_.tasks.wait();
     notifier_->stop();
     unmount();
