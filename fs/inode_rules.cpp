@@ -24,7 +24,7 @@ Milliseconds believable(const EngineState& state, Deadline deadline) {
 /// Bytes that a regular file takes up; its size where the catalog cannot tell. Its lock is held, shared at least.
 std::uint64_t allocated_of(const EngineState& state, Inode& inode) {
   // Holes in so short a file are not worth a search for its extents, when many files are looked at.
-  constexpr std::uint64_t kShort = 64 * 1024;
+  constexpr std::uint64_t kShort = std::uint64_t{64} << 10U;
   if (inode.data) return inode.data->allocated();
   if (inode.record.size <= kShort) return inode.record.size;
   if (inode.allocated == Inode::kAllocatedUnknown) {

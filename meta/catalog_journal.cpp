@@ -82,7 +82,7 @@ Result<> CatalogJournal::start() {
   EPHFS_TRY_VOID(replay());
   thread_ = std::thread([this] { run(); });
   Lock lock(mutex_);
-  const auto drained = drain(lock);
+  auto drained = drain(lock);
   if (drained) return clear(lock);
   // Files must be deletable on a full disk: what is in the journal stays there.
   if (drained.error().code != Error::no_space) return drained;

@@ -16,7 +16,6 @@ namespace ephfs::cli {
 namespace {
 
 namespace json = boost::json;
-using core::Error;
 using core::Result;
 
 constexpr unsigned kSecondsDefault = 10;

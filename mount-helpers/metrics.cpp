@@ -78,7 +78,8 @@ void append_histogram(const core::ProbeReading& probe, std::string& text) {
     for (; bucket < probe.buckets.size() && seconds(core::bucket_end(bucket)) <= bound; ++bucket) {
       below += probe.buckets[bucket];
     }
-    text += family + "_bucket{" + labels + ",le=\"" + number(bound) + "\"} " + std::to_string(below) + '\n';
+    text.append(family).append("_bucket{").append(labels).append(",le=\"").append(number(bound)).append("\"} ");
+    text.append(std::to_string(below)).append("\n");
   }
   text += family + "_bucket{" + labels + ",le=\"+Inf\"} " + std::to_string(probe.count) + '\n';
   text += family + "_sum{" + labels + "} " + number(seconds(probe.total)) + '\n';
@@ -110,9 +111,9 @@ std::string metrics_text(const json::object& status, const core::ProfileReading&
   // The lines of one metric stand together.
   for (const auto& probe : profile.probes) {
     if (probe.bytes == 0) continue;
-    const std::string of_group(probe.group);
-    text += "ephfs_" + of_group + "_bytes{" + of_group + "=\"" + std::string(probe.name) + "\"} " +
-            std::to_string(probe.bytes) + '\n';
+    const std::string_view of_group = probe.group;
+    text.append("ephfs_").append(of_group).append("_bytes{").append(of_group).append("=\"").append(probe.name);
+    text.append("\"} ").append(std::to_string(probe.bytes)).append("\n");
   }
   return text;
 }

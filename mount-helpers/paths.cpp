@@ -79,10 +79,11 @@ std::optional<MountLine> read_mount(const std::string& text) {
   words >> id >> parent >> device >> line.root >> line.mountpoint;
   while (words >> word && word != "-") {
   }
+  if (!(words >> line.type >> line.source)) return std::nullopt;
   unsigned major = 0;
   unsigned minor = 0;
-  if (!(words >> line.type >> line.source)) return std::nullopt;
-  if (std::sscanf(device.c_str(), "%u:%u", &major, &minor) != 2) return std::nullopt;
+  char colon = 0;
+  if (!(std::istringstream(device) >> major >> colon >> minor) || colon != ':') return std::nullopt;
   line.device = makedev(major, minor);
   for (auto* field : {&line.source, &line.mountpoint, &line.root}) *field = unescaped(*field);
   return line;
