@@ -47,7 +47,8 @@ Result<PlannedRead> plan(EngineState& state, Inode& inode, const OpenFile& file,
                          core::MutableByteView out) {
   const core::Instant now = state.clock.now();
   if (inode.is_gone(now)) return core::fail(core::Error::stale);
-  if (state.kernel != nullptr && inode.deadline().passed(now + kDropsBegin)) state.kernel->pages_read(inode.number);
+  const bool tells = inode.reread().count() > 0 || inode.deadline().passed(now + kDropsBegin);
+  if (tells && state.kernel != nullptr) state.kernel->pages_read(inode.number);
   std::shared_lock lock(inode.mutex);
   if (inode.removed) return core::fail(core::Error::stale);
   while (!inode.data) {

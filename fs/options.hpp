@@ -58,5 +58,7 @@ constexpr std::size_t kNameBytesMax = 255;
 constexpr Milliseconds kLastMoment{10};
 /// How long before the deadline the kernel's pages may first be dropped: what is read later is told to it.
 constexpr Milliseconds kDropsBegin{1000};
+/// A sliding deadline moves in steps of this part of its ttl, so that a busy file is not re-wrapped at each access.
+constexpr int kSlideSteps = 64;
 
 }  // namespace ephfs::fs
