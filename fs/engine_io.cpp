@@ -36,8 +36,8 @@ struct PlannedRead {
   bool touches = false;             // access time or deadline change by this read
 };
 
-bool wants_access_time(const meta::InodeRecord& record, int flags, meta::FileTime now) {
-  if ((flags & O_NOATIME) != 0) return false;
+bool wants_access_time(const EngineState& state, const meta::InodeRecord& record, int flags, meta::FileTime now) {
+  if (state.options.access_times == AccessTimes::none || (flags & O_NOATIME) != 0) return false;
   return record.accessed <= record.modified || record.accessed <= record.changed ||
          now.ns - record.accessed.ns > kRelatimeNs;
 }
@@ -62,7 +62,7 @@ Result<PlannedRead> plan(EngineState& state, Inode& inode, const OpenFile& file,
   PlannedRead planned;
   planned.plan = inode.data->plan_read(offset, out, inode.record.size);
   planned.touches = inode.record.ttl_mode == meta::TtlMode::accessed ||
-                    wants_access_time(inode.record, file.flags, file_time_now(state.clock));
+                    wants_access_time(state, inode.record, file.flags, file_time_now(state.clock));
   const std::uint64_t end = offset + planned.plan.length;
   const bool steps = offset / kReadaheadStep != end / kReadaheadStep || file.sequential == kSequentialReads;
   if (file.sequential >= kSequentialReads && steps) {
@@ -79,7 +79,7 @@ void touch(EngineState& state, const std::shared_ptr<Inode>& inode, int flags) {
     const std::unique_lock lock(inode->mutex);
     if (inode->removed) return;
     const auto now = file_time_now(state.clock);
-    if (wants_access_time(inode->record, flags, now)) {
+    if (wants_access_time(state, inode->record, flags, now)) {
       // Goes to the catalog with the next flush, or when the file is closed.
       inode->record.accessed = now;
       inode->record_dirty = true;

@@ -138,6 +138,26 @@ TEST_F(SlidingTest, WhenTheClockIsSetItIsWatchedAnew) {
   EXPECT_EQ(reread(number), 1min);
 }
 
+TEST_F(SlidingTest, WithoutAccessTimesReadingMovesNoneAndTheDeadlineAllTheSame) {
+  volume.close();
+  volume.options.access_times = AccessTimes::none;
+  volume.open();
+  volume.start();
+  const auto number = make_file("file", "1h", "accessed");
+  const auto before = volume.engine().attributes(number, false);
+  ASSERT_TRUE(before);
+  for (const Milliseconds later : {Milliseconds(30min), Milliseconds(45min)}) {
+    volume.clock.run_for(later);
+    ASSERT_EQ(volume.read_file(number), "content");
+    EXPECT_EQ(volume.expires(number), volume.clock.now() + 1h);
+    EXPECT_EQ(volume.engine().attributes(number, false)->accessed, before->accessed);
+  }
+  SetAttributes set;
+  set.accessed = meta::FileTime{before->accessed.ns + 1};
+  ASSERT_TRUE(volume.engine().set_attributes(number, set, false));
+  EXPECT_EQ(volume.engine().attributes(number, false)->accessed, *set.accessed) << "somebody set it";
+}
+
 class RereadPlanTest : public ::testing::Test {
  protected:
   /// All that is due at `at` milliseconds.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What reading a file changes of it: its deadline, where its mode says so."""
+"""What reading a file changes of it: its deadline where its mode says so, and its access time where the mount does."""
 import errno
 import os
 import signal
@@ -115,6 +115,37 @@ for _ in sys.stdin:
         look_over(deadline, ways)
         for way in ways:
             way.judge(self, deadline)
+
+
+class AccessTimes(ReadingTest):
+    def remounted(self, volume, options):
+        """With nothing of it in the kernel's cache."""
+        volume.umount()
+        return volume.mount(options)
+
+    def read_anew(self, volume, path, options):
+        """Reads under these options; how far that moved access time and deadline."""
+        before = os.stat(path).st_atime_ns, deadline_of(path)
+        self.remounted(volume, options)
+        self.read(path)
+        self.remounted(volume, "ttl=1d")
+        return os.stat(path).st_atime_ns - before[0], deadline_of(path) - before[1]
+
+    def test_noatime(self):
+        volume = self.volume("ttl=1d")
+        path = self.write(volume)
+        self.assertEqual(self.read_anew(volume, path, "ttl=1d,noatime")[0], 0)
+        self.assertGreater(self.read_anew(volume, path, "ttl=1d,noatime,relatime")[0], 0, "the last one holds")
+
+    def test_noatime_does_not_keep_a_deadline_from_sliding(self):
+        volume = self.volume("ttl=1d")
+        path = self.write(volume)
+        os.setxattr(path, "user.ephfs.ttl_mode", b"accessed")
+        os.setxattr(path, "user.ephfs.ttl", b"10s")
+        time.sleep(0.5)
+        accessed, slid = self.read_anew(volume, path, "ttl=1d,noatime")
+        self.assertEqual(accessed, 0)
+        self.assertGreater(slid, 0)
 
 
 del ReadingTest
