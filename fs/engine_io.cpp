@@ -47,7 +47,7 @@ Result<PlannedRead> plan(EngineState& state, Inode& inode, const OpenFile& file,
                          core::MutableByteView out) {
   const core::Instant now = state.clock.now();
   if (inode.is_gone(now)) return core::fail(core::Error::stale);
-  const bool tells = inode.reread().count() > 0 || inode.deadline().passed(now + kDropsBegin);
+  const bool tells = reread_after(state, inode).count() > 0 || inode.deadline().passed(now + kDropsBegin);
   if (tells && state.kernel != nullptr) state.kernel->pages_read(inode.number);
   std::shared_lock lock(inode.mutex);
   if (inode.removed) return core::fail(core::Error::stale);
@@ -61,8 +61,9 @@ Result<PlannedRead> plan(EngineState& state, Inode& inode, const OpenFile& file,
   }
   PlannedRead planned;
   planned.plan = inode.data->plan_read(offset, out, inode.record.size);
-  planned.touches = inode.record.ttl_mode == meta::TtlMode::accessed ||
-                    wants_access_time(state, inode.record, file.flags, file_time_now(state.clock));
+  planned.touches =
+      !state.options.read_only && (inode.record.ttl_mode == meta::TtlMode::accessed ||
+                                   wants_access_time(state, inode.record, file.flags, file_time_now(state.clock)));
   const std::uint64_t end = offset + planned.plan.length;
   const bool steps = offset / kReadaheadStep != end / kReadaheadStep || file.sequential == kSequentialReads;
   if (file.sequential >= kSequentialReads && steps) {

@@ -117,8 +117,10 @@ struct ChosenDeadline {
 /// No lock held. The deadline is nearer than the kernel was told: it believes nothing of what it knows any
 /// longer.
 void deadline_shortened(EngineState& state, const Inode& inode);
+/// What the inode says of it (Inode::reread), where reading may slide a deadline at all.
+[[nodiscard]] Milliseconds reread_after(const EngineState& state, const Inode& inode);
 /// What the kernel's watcher is told of an inode now.
-[[nodiscard]] PageWatch page_watch(const Inode& inode);
+[[nodiscard]] PageWatch page_watch(const EngineState& state, const Inode& inode);
 /// Tells the kernel's watcher of an inode that somebody has open, after what page_watch() says of it has changed.
 void watch_pages(EngineState& state, const Inode& inode);
 /// No lock held: tells the kernel's watcher and the reaper, and has the extents moved when their stripes die at another

@@ -42,6 +42,7 @@ struct EngineOptions {
   std::optional<core::Profile> profile;  // none: auto, by the number of peers when a stripe is opened
   Durability durability = Durability::local;
   AccessTimes access_times = AccessTimes::relatime;
+  bool read_only = false;                                 // reading changes no record; the kernel lets nobody write
   std::uint64_t capacity = 0;                             // bytes of live data; 0: what the disk has
   std::uint64_t cache_bytes = std::uint64_t{10} << 30U;   // ciphertext cache on disk, beside what is staged
   std::uint64_t staging_bytes = std::uint64_t{1} << 30U;  // staged and not yet placed, past which writers wait

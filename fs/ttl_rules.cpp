@@ -184,13 +184,17 @@ void deadline_shortened(EngineState& state, const Inode& inode) {
   for (auto& [parent, name] : *names) state.kernel->forget_entry(parent, std::move(name));
 }
 
-PageWatch page_watch(const Inode& inode) {
-  return {inode.deadline(), inode.is_written, inode.reread()};
+Milliseconds reread_after(const EngineState& state, const Inode& inode) {
+  return state.options.read_only ? Milliseconds{0} : inode.reread();
+}
+
+PageWatch page_watch(const EngineState& state, const Inode& inode) {
+  return {inode.deadline(), inode.is_written, reread_after(state, inode)};
 }
 
 void watch_pages(EngineState& state, const Inode& inode) {
   if (state.kernel == nullptr || inode.handles == 0) return;
-  const PageWatch watch = page_watch(inode);
+  const PageWatch watch = page_watch(state, inode);
   if (watch.deadline.is_never()) {
     state.kernel->unwatch(inode.number);
   } else {

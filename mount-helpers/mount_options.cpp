@@ -159,7 +159,7 @@ constexpr std::array kOptions{
     Option{"allow_other", "", "not only for who mounted it; holds when root mounts", true,
            [](M& o, S& v) { return set_flag(o.allow_other, v); }},
     Option{"noatime", "", "reading moves no access time; else it does as with relatime", true, set_noatime},
-    Option{"ro", "", "read-only", false, [](M& o, S& v) { return set_flag(o.read_only, v); }},
+    Option{"ro", "", "read-only", false, [](M& o, S& v) { return set_flag(o.engine.read_only, v); }},
 };
 
 /// What the kernel itself understands of mount(8)'s options.

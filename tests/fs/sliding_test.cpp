@@ -19,8 +19,10 @@ constexpr auto kMode = "user.ephfs.ttl_mode";
 class SlidingTest : public EngineTest {
  protected:
   SlidingTest() { volume.start(); }
-  ~SlidingTest() override {
+  ~SlidingTest() override { release_all(); }
+  void release_all() {
     for (auto& file : open_) volume.engine().release(file);
+    open_.clear();
   }
   InodeNumber make_file(const std::string& name, const std::string& ttl, const std::string& mode) {
     const auto number = volume.write_file(kRoot, name, "content").number;
@@ -156,6 +158,30 @@ TEST_F(SlidingTest, WithoutAccessTimesReadingMovesNoneAndTheDeadlineAllTheSame) 
   set.accessed = meta::FileTime{before->accessed.ns + 1};
   ASSERT_TRUE(volume.engine().set_attributes(number, set, false));
   EXPECT_EQ(volume.engine().attributes(number, false)->accessed, *set.accessed) << "somebody set it";
+}
+
+TEST_F(SlidingTest, OnAReadOnlyMountReadingChangesNoRecord) {
+  const auto number = make_file("file", "64m", "accessed");
+  const core::Instant deadline = volume.expires(number);
+  const auto accessed = [&] { return volume.engine().attributes(number, false)->accessed; };
+  const meta::FileTime before = accessed();
+  volume.close();
+  volume.options.read_only = true;
+  volume.open();
+  volume.start();
+  volume.clock.run_for(30min);
+  ASSERT_EQ(volume.read_file(number), "content");
+  EXPECT_TRUE(open(number).keeps_pages);
+  EXPECT_EQ(reread(number), 0ms) << "nothing hangs on its being read";
+  EXPECT_THAT(volume.kernel.read, IsEmpty());
+  EXPECT_EQ(volume.expires(number), deadline);
+  EXPECT_EQ(accessed(), before);
+  release_all();
+  volume.close();
+  volume.options.read_only = false;
+  volume.open();
+  EXPECT_EQ(volume.expires(number), deadline);
+  EXPECT_EQ(accessed(), before);
 }
 
 class RereadPlanTest : public ::testing::Test {

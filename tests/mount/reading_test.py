@@ -147,6 +147,14 @@ class AccessTimes(ReadingTest):
         self.assertEqual(accessed, 0)
         self.assertGreater(slid, 0)
 
+    def test_on_a_read_only_mount_reading_changes_nothing(self):
+        volume = self.volume("ttl=1d")
+        path = self.write(volume)
+        os.setxattr(path, "user.ephfs.ttl_mode", b"accessed")
+        os.setxattr(path, "user.ephfs.ttl", b"20s")
+        time.sleep(0.5)
+        self.assertEqual(self.read_anew(volume, path, "ttl=1d,ro"), (0, 0))
+
 
 del ReadingTest
 
