@@ -154,7 +154,7 @@ void Engine::clock_changed() {
     // What the kernel was told to believe until the deadline, and pages it keeps, are over sooner than it knows.
     if (inode->lookups > 0 && inode->is_gone(now)) state_->kernel->forget_pages(inode->number);
     // One that is back has been dropped from the watch.
-    if (inode->handles > 0) state_->kernel->watch(inode->number, inode->deadline(), inode->is_written);
+    watch_pages(*state_, *inode);
     const InodeNumber number = inode->number;
     inode.reset();
     state_->inodes.release(number);

@@ -53,6 +53,7 @@ struct OpenFile {
   int flags = 0;                              // of open(2)
   std::atomic<std::uint64_t> next_offset{0};  // where a sequential reader will read next
   std::atomic<std::uint32_t> sequential{0};   // reads in a row that went there
+  bool keeps_pages = true;                    // what the kernel has cached of the file may go on being read
 };
 
 /// A directory being listed: the names it had when it was opened or rewound.
@@ -99,15 +100,21 @@ struct VolumeStatistics {
   std::uint64_t inodes = 0;
 };
 
+/// What becomes of the pages that the kernel keeps of an inode.
+struct PageWatch {
+  Deadline deadline;        // they must be dropped kLastMoment before it
+  bool is_written = false;  // it is open for writing, which makes pages that nobody here hears of
+  Milliseconds reread{0};   // they are dropped this long after they came, so that reading is heard of; 0: they may stay
+};
+
 /// What the engine tells the kernel's caches, through the thread that may do so. Calls return at once and may come with
 /// locks held.
 class KernelCache {
  public:
   virtual ~KernelCache() = default;
-  /// An open file's pages must be dropped kLastMoment before `deadline`; replaces what was said of it before.
-  /// `is_written`: it is open for writing, which makes pages that nobody here hears of.
-  virtual void watch(InodeNumber number, Deadline deadline, bool is_written) = 0;
-  /// Pages of it were read. Heard of what dies within kDropsBegin.
+  /// What holds for the pages of an open file; replaces what was said of it before.
+  virtual void watch(InodeNumber number, const PageWatch& watch) = 0;
+  /// Pages of it were read. Heard of what dies within kDropsBegin, and of each read of what is watched with `reread`.
   virtual void pages_read(InodeNumber number) = 0;
   /// The last descriptor was closed.
   virtual void unwatch(InodeNumber number) = 0;

@@ -80,7 +80,7 @@ Result<Attributes> Engine::set_attributes(InodeNumber number, const SetAttribute
       auto resized = resize(*state_, *inode, *set.size, changes);
       if (!resized) {
         record = before;
-        inode->publish_deadline();
+        inode->publish_ttl();
         return std::move(resized).error();
       }
       undo = *std::move(resized);
@@ -90,7 +90,7 @@ Result<Attributes> Engine::set_attributes(InodeNumber number, const SetAttribute
     if (auto committed = state_->catalog->commit(changes); !committed) {
       if (undo) undo_content(*state_, *inode, *std::move(undo));
       record = before;
-      inode->publish_deadline();
+      inode->publish_ttl();
       return std::move(committed).error();
     }
     if (undo) content_committed(*state_, *undo);

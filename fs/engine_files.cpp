@@ -105,9 +105,9 @@ Result<std::shared_ptr<OpenFile>> open_inode(EngineState& state, std::shared_ptr
   const bool writes = (flags & O_ACCMODE) != O_RDONLY;
   const bool tells_more = inode->handles++ == 0 || (writes && !inode->is_written);
   if (writes) inode->is_written = true;
-  if (tells_more && state.kernel != nullptr && !inode->deadline().is_never()) {
-    state.kernel->watch(inode->number, inode->deadline(), inode->is_written);
-  }
+  const PageWatch watch = page_watch(state, *inode);
+  file->keeps_pages = watch.reread.count() == 0;
+  if (tells_more && state.kernel != nullptr && !watch.deadline.is_never()) state.kernel->watch(inode->number, watch);
   return file;
 }
 

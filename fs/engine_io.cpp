@@ -36,8 +36,8 @@ struct PlannedRead {
   bool touches = false;             // access time or deadline change by this read
 };
 
-bool wants_access_time(const meta::InodeRecord& record, int flags, meta::FileTime now) {
-  if ((flags & O_NOATIME) != 0) return false;
+bool wants_access_time(const EngineState& state, const meta::InodeRecord& record, int flags, meta::FileTime now) {
+  if (state.options.access_times == AccessTimes::none || (flags & O_NOATIME) != 0) return false;
   return record.accessed <= record.modified || record.accessed <= record.changed ||
          now.ns - record.accessed.ns > kRelatimeNs;
 }
@@ -47,7 +47,8 @@ Result<PlannedRead> plan(EngineState& state, Inode& inode, const OpenFile& file,
                          core::MutableByteView out) {
   const core::Instant now = state.clock.now();
   if (inode.is_gone(now)) return core::fail(core::Error::stale);
-  if (state.kernel != nullptr && inode.deadline().passed(now + kDropsBegin)) state.kernel->pages_read(inode.number);
+  const bool tells = reread_after(state, inode).count() > 0 || inode.deadline().passed(now + kDropsBegin);
+  if (tells && state.kernel != nullptr) state.kernel->pages_read(inode.number);
   std::shared_lock lock(inode.mutex);
   if (inode.removed) return core::fail(core::Error::stale);
   while (!inode.data) {
@@ -60,8 +61,9 @@ Result<PlannedRead> plan(EngineState& state, Inode& inode, const OpenFile& file,
   }
   PlannedRead planned;
   planned.plan = inode.data->plan_read(offset, out, inode.record.size);
-  planned.touches = inode.record.ttl_mode == meta::TtlMode::accessed ||
-                    wants_access_time(inode.record, file.flags, file_time_now(state.clock));
+  planned.touches =
+      !state.options.read_only && (inode.record.ttl_mode == meta::TtlMode::accessed ||
+                                   wants_access_time(state, inode.record, file.flags, file_time_now(state.clock)));
   const std::uint64_t end = offset + planned.plan.length;
   const bool steps = offset / kReadaheadStep != end / kReadaheadStep || file.sequential == kSequentialReads;
   if (file.sequential >= kSequentialReads && steps) {
@@ -78,7 +80,7 @@ void touch(EngineState& state, const std::shared_ptr<Inode>& inode, int flags) {
     const std::unique_lock lock(inode->mutex);
     if (inode->removed) return;
     const auto now = file_time_now(state.clock);
-    if (wants_access_time(inode->record, flags, now)) {
+    if (wants_access_time(state, inode->record, flags, now)) {
       // Goes to the catalog with the next flush, or when the file is closed.
       inode->record.accessed = now;
       inode->record_dirty = true;

@@ -269,7 +269,7 @@ Result<std::string> Engine::read_link(InodeNumber number) {
   const std::shared_lock lock(inode->mutex);
   // The kernel keeps the target in a page, and who holds the link by a descriptor needs no name to see it.
   if (state_->kernel != nullptr && !inode->deadline().is_never()) {
-    state_->kernel->watch(number, inode->deadline(), false);
+    state_->kernel->watch(number, page_watch(*state_, *inode));
   }
   return inode->record.target;
 }

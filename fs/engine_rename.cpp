@@ -104,10 +104,11 @@ Result<> replace_name(EngineState& state, TreeEdit& edit, const Move& move) {
   return {};
 }
 
-/// The file that was moved, with the deadline it had before; null when none was.
+/// The file that was moved, with what held for it before; null when none was.
 struct Moved {
   std::shared_ptr<Inode> inode;
   Deadline before;
+  Milliseconds reread_before{0};
 };
 Result<Moved> move_name(EngineState& state, TreeEdit& edit, InodeNumber parent, const std::string& name,
                         InodeNumber new_parent, const std::string& new_name, RenameMode mode) {
@@ -129,7 +130,7 @@ Result<Moved> move_name(EngineState& state, TreeEdit& edit, InodeNumber parent, 
     EPHFS_TRY_VOID(exchange_names(state, edit, move));
     return Moved{};
   }
-  const Moved moved{move.source, move.source->deadline()};
+  const Moved moved{move.source, move.source->deadline(), move.source->reread()};
   EPHFS_TRY_VOID(replace_name(state, edit, move));
   return moved;
 }
@@ -145,6 +146,8 @@ Result<> Engine::rename(InodeNumber parent, const std::string& name, InodeNumber
   if (moved.inode && moved.inode->deadline() != moved.before) {
     deadline_changed(*state_, moved.inode);
     if (moved.inode->deadline() < moved.before) deadline_shortened(*state_, *moved.inode);
+  } else if (moved.inode && moved.inode->reread() != moved.reread_before) {
+    watch_pages(*state_, *moved.inode);
   }
   edit.announce();
   return {};

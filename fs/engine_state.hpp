@@ -108,7 +108,7 @@ struct ChosenDeadline {
                                              meta::InodeRecord& directory);
 
 /// Gives a file's record another deadline and wraps its key for it. When the record has been committed: store it in the
-/// inode with publish_deadline(), let the lock go, and call deadline_changed().
+/// inode with publish_ttl(), let the lock go, and call deadline_changed().
 [[nodiscard]] Result<> change_deadline(const EngineState& state, meta::InodeRecord& record, Deadline deadline,
                                        Milliseconds ttl, bool is_explicit);
 /// What a file that takes another's place gets of its deadline. A save is a write, which a sliding deadline
@@ -117,6 +117,12 @@ struct ChosenDeadline {
 /// No lock held. The deadline is nearer than the kernel was told: it believes nothing of what it knows any
 /// longer.
 void deadline_shortened(EngineState& state, const Inode& inode);
+/// What the inode says of it (Inode::reread), where reading may slide a deadline at all.
+[[nodiscard]] Milliseconds reread_after(const EngineState& state, const Inode& inode);
+/// What the kernel's watcher is told of an inode now.
+[[nodiscard]] PageWatch page_watch(const EngineState& state, const Inode& inode);
+/// Tells the kernel's watcher of an inode that somebody has open, after what page_watch() says of it has changed.
+void watch_pages(EngineState& state, const Inode& inode);
 /// No lock held: tells the kernel's watcher and the reaper, and has the extents moved when their stripes die at another
 /// time than the file.
 void deadline_changed(EngineState& state, const std::shared_ptr<Inode>& inode);

@@ -77,12 +77,17 @@ Result<> change_own(EngineState& state, InodeNumber number, const EphfsXattr& at
   changes.emplace_back(meta::PutInode{target.record});
   EPHFS_TRY_VOID(state.catalog->commit(changes));
   const Deadline before = inode.record.deadline;
+  const Milliseconds reread_before = inode.reread();
   inode.record = std::move(target.record);
   inode.record_dirty = false;
-  inode.publish_deadline();
+  inode.publish_ttl();
   const Deadline after = inode.record.deadline;
   locked.lock.unlock();
-  if (after != before) deadline_changed(state, locked.inode);
+  if (after != before) {
+    deadline_changed(state, locked.inode);
+  } else if (inode.reread() != reread_before) {
+    watch_pages(state, inode);
+  }
   if (after < before) deadline_shortened(state, *locked.inode);
   return {};
 }

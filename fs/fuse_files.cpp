@@ -15,11 +15,11 @@ namespace {
 using core::awaitable;
 using Reply = std::function<void()>;
 
-/// Gives an open file its place in the kernel's answer. Its pages may stay in the kernel's cache between opens: files
-/// change through this mount only, and at their death the notifier drops them.
+/// Gives an open file its place in the kernel's answer. Its pages may mostly stay in the kernel's cache between opens:
+/// files change through this mount only, and at their death the notifier drops them.
 void attach(fuse_file_info* info, std::shared_ptr<OpenFile> file) {
+  info->keep_cache = file->keeps_pages ? 1 : 0;
   info->fh = reinterpret_cast<std::uint64_t>(new std::shared_ptr<OpenFile>(std::move(file)));
-  info->keep_cache = 1;
 }
 
 std::shared_ptr<OpenFile> detach(const fuse_file_info* info) {

@@ -54,7 +54,7 @@ void set_title(const std::string& title) {
 }
 
 /// Nothing of the daemon is kept open but these: not its standard streams, nor who waits for it to start.
-void keep_only(std::array<int, 3> kept) {
+void keep_only(std::array<int, 4> kept) {
   const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) (void)::dup2(null, fd);
   std::ranges::sort(kept);
@@ -194,7 +194,7 @@ void FuseGuard::run(const PageLedger& ledger, const Lines& lines, const std::str
   (void)::setsid();
   for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPIPE}) std::signal(signal, SIG_IGN);
   set_title(title);
-  keep_only({lines.life.get(), lines.deaths.get(), lines.notices.get()});
+  keep_only({lines.life.get(), lines.deaths.get(), lines.rereads.get(), lines.notices.get()});
   if (::chdir("/") != 0) ::_exit(1);
   const int fuse = receive_descriptor(lines.life.get());
   if (fuse < 0) ::_exit(0);
@@ -206,6 +206,7 @@ void FuseGuard::run(const PageLedger& ledger, const Lines& lines, const std::str
       obey(lines.deaths.get(), fuse);
     });
   }
+  threads.emplace_back([&] { obey(lines.rereads.get(), fuse); });
   threads.emplace_back([&] { obey(lines.notices.get(), fuse); });
   wait_for_the_end(lines.life.get());
   ::alarm(kDroppingMaxSeconds);
@@ -220,17 +221,23 @@ core::Result<std::unique_ptr<FuseGuard>> FuseGuard::start(const std::string& tit
   EPHFS_TRY(auto ledger, PageLedger::make(kPlaces));
   EPHFS_TRY(auto life, make_line());
   EPHFS_TRY(auto deaths, make_line());
+  EPHFS_TRY(auto rereads, make_line());
   EPHFS_TRY(auto notices, make_line());
-  const Lines theirs{std::move(life.second), std::move(deaths.second), std::move(notices.second)};
+  const Lines theirs{std::move(life.second), std::move(deaths.second), std::move(rereads.second),
+                     std::move(notices.second)};
   const pid_t process = ::fork();
   if (process < 0) return core::fail_errno("fork");
   if (process == 0) run(*ledger, theirs, title);
-  Lines ours{std::move(life.first), std::move(deaths.first), std::move(notices.first)};
+  Lines ours{std::move(life.first), std::move(deaths.first), std::move(rereads.first), std::move(notices.first)};
   return std::unique_ptr<FuseGuard>(new FuseGuard(std::move(ledger), std::move(ours), process));
 }
 
 bool FuseGuard::drop_pages(core::InodeNumber number) const {
   return send_order(lines_.deaths.get(), number, {});
+}
+
+bool FuseGuard::drop_read_pages(core::InodeNumber number) const {
+  return send_order(lines_.rereads.get(), number, {});
 }
 
 bool FuseGuard::forget(core::InodeNumber number, std::string_view name) const {

@@ -37,9 +37,11 @@ class FuseGuard {
   /// Ends it; nothing is dropped.
   void end() noexcept;
   /// Orders, carried out in turn, also when this process has ended by then: pages of an inode that dies, by
-  /// threads that are punctual; and what is not urgent, an inode's pages or (with a name) a name in a
-  /// directory. Any thread; waits while many are outstanding. False when there is no guard.
+  /// threads that are punctual; those of one that is only to be read anew; and what is not urgent, an inode's
+  /// pages or (with a name) a name in a directory. None of the three waits for another. Any thread; waits while
+  /// many of the same kind are outstanding. False when there is no guard.
   [[nodiscard]] bool drop_pages(core::InodeNumber number) const;
+  [[nodiscard]] bool drop_read_pages(core::InodeNumber number) const;
   [[nodiscard]] bool forget(core::InodeNumber number, std::string_view name) const;
   /// Whose pages it is to drop when this process is gone.
   [[nodiscard]] PageLedger& ledger() { return *ledger_; }
@@ -49,6 +51,7 @@ class FuseGuard {
   struct Lines {
     core::FileDescriptor life;     // the mount's descriptor goes this way
     core::FileDescriptor deaths;   // drop_pages()
+    core::FileDescriptor rereads;  // drop_read_pages()
     core::FileDescriptor notices;  // forget()
   };
   FuseGuard(std::unique_ptr<PageLedger> ledger, Lines lines, pid_t process)

@@ -112,7 +112,9 @@ class LibfuseMount final : public FuseMount {
     mountpoint_ = std::filesystem::canonical(options.mountpoint).string();
     std::string list = "default_permissions,subtype=ephfs,fsname=" + escaped(options.source);
     if (options.allow_other) list += ",allow_other";
-    if (options.read_only) list += ",ro";
+    if (context_.engine.options().read_only) list += ",ro";
+    // It keeps none anyway: so that /proc/mounts says it.
+    if (context_.engine.options().access_times == AccessTimes::none) list += ",noatime";
     list += options.kernel_flags;
     fuse_args arguments = FUSE_ARGS_INIT(0, nullptr);
     fuse_opt_add_arg(&arguments, "ephfs");

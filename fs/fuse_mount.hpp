@@ -18,7 +18,6 @@ struct FuseOptions {
   std::string mountpoint;
   std::string source;  // what `mount` and /proc/mounts show in front
   bool allow_other = false;
-  bool read_only = false;
   std::string kernel_flags;  // for the kernel: ",nosuid,noexec" and the like, or nothing
 };
 

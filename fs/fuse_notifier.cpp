@@ -28,7 +28,8 @@ FuseNotifier::~FuseNotifier() {
 }
 
 void FuseNotifier::start() {
-  for (core::Instant& wakes_at : wakes_at_) threads_.emplace_back([this, &wakes_at] { run_deadlines(wakes_at); });
+  for (Sleep& sleep : deadline_sleeps_) threads_.emplace_back([this, &sleep] { run_deadlines(sleep); });
+  threads_.emplace_back([this] { run_rereads(); });
   threads_.emplace_back([this] { run_notices(); });
 }
 
@@ -38,45 +39,65 @@ void FuseNotifier::stop() {
     stopping_ = true;
   }
   deadlines_changed_.notify_all();
+  rereads_changed_.notify_all();
   notices_changed_.notify_all();
   for (auto& thread : threads_) thread.join();
   threads_.clear();
 }
 
-void FuseNotifier::watch(InodeNumber number, Deadline deadline, bool is_written) {
+void FuseNotifier::watch(InodeNumber number, const PageWatch& watch) {
+  bool tells_deadlines = false;
+  bool tells_rereads = false;
   {
     const std::lock_guard lock(mutex_);
-    const auto known = watched_.find(number);
-    if (known != watched_.end() && known->second.deadline == deadline) {
-      known->second.is_written = known->second.is_written || is_written;
-      known->second.has_pages = true;
-      return;
-    }
-    if (deadline.is_never()) return forget_watched(number);
-    // Its new place before the old one is free: in between this process may be killed.
-    const PageLedger::Place place = ledger_.add(number);
-    forget_watched(number);
-    auto& watched = watched_[number];
-    watched.place = place;
-    watched.deadline = deadline;
-    watched.is_written = is_written;
-    const core::Instant now = clock_.now();
-    while (watched.step < kLastDrop && deadline.passed(now + kDrops[watched.step])) ++watched.step;
-    schedule(number, watched);
-    if (is_awaited(watched.due)) return;  // nearly always
+    tells_deadlines = watch_deadline(number, watch);
+    rereads_.watch(number, watch.reread, watch.is_written, clock_.now());
+    tells_rereads = !is_reread_awaited();
   }
-  deadlines_changed_.notify_one();
+  // Nearly never.
+  if (tells_deadlines) deadlines_changed_.notify_one();
+  if (tells_rereads) rereads_changed_.notify_one();
+}
+
+bool FuseNotifier::watch_deadline(InodeNumber number, const PageWatch& watch) {
+  const auto known = watched_.find(number);
+  if (known != watched_.end() && known->second.deadline == watch.deadline) {
+    known->second.is_written = known->second.is_written || watch.is_written;
+    known->second.has_pages = true;
+    return false;
+  }
+  if (watch.deadline.is_never()) {
+    forget_watched(number);
+    return false;
+  }
+  // Its new place before the old one is free: in between this process may be killed.
+  const PageLedger::Place place = ledger_.add(number);
+  forget_watched(number);
+  auto& watched = watched_[number];
+  watched.place = place;
+  watched.deadline = watch.deadline;
+  watched.is_written = watch.is_written;
+  const core::Instant now = clock_.now();
+  while (watched.step < kLastDrop && watch.deadline.passed(now + kDrops[watched.step])) ++watched.step;
+  schedule(number, watched);
+  return !is_awaited(watched.due);
 }
 
 void FuseNotifier::unwatch(InodeNumber number) {
   const std::lock_guard lock(mutex_);
   forget_watched(number);
+  rereads_.forget(number);
 }
 
 void FuseNotifier::pages_read(InodeNumber number) {
-  const std::lock_guard lock(mutex_);
-  const auto known = watched_.find(number);
-  if (known != watched_.end()) known->second.has_pages = true;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto known = watched_.find(number);
+    if (known != watched_.end()) known->second.has_pages = true;
+    rereads_.pages_read(number, clock_.now());
+    if (is_reread_awaited()) return;
+  }
+  rereads_changed_.notify_one();
 }
 
 void FuseNotifier::forget_watched(InodeNumber number) {
@@ -88,7 +109,12 @@ void FuseNotifier::forget_watched(InodeNumber number) {
 }
 
 bool FuseNotifier::is_awaited(core::Instant due) const {
-  return std::ranges::any_of(wakes_at_, [due](core::Instant at) { return at <= due; });
+  return std::ranges::any_of(deadline_sleeps_, [due](const Sleep& sleep) { return sleep.wakes_at <= due; });
+}
+
+bool FuseNotifier::is_reread_awaited() const {
+  const auto next = rereads_.next();
+  return !next || reread_sleep_.wakes_at <= *next;
 }
 
 void FuseNotifier::schedule(InodeNumber number, Watched& watched) {
@@ -116,6 +142,7 @@ void FuseNotifier::clock_changed() {
   // With the lock no thread is between working out its nap and taking it.
   { const std::lock_guard lock(mutex_); }
   deadlines_changed_.notify_all();
+  rereads_changed_.notify_all();
 }
 
 std::optional<FuseNotifier::Due> FuseNotifier::take_due(core::Instant now) {
@@ -123,6 +150,7 @@ std::optional<FuseNotifier::Due> FuseNotifier::take_due(core::Instant now) {
     const InodeNumber number = by_due_.begin()->second;
     auto& watched = watched_.at(number);
     if (watched.step == kLastDrop) {
+      rereads_.forget(number);
       if (!watched.has_pages) {
         forget_watched(number);
         continue;
@@ -143,11 +171,23 @@ std::optional<FuseNotifier::Due> FuseNotifier::take_due(core::Instant now) {
   return std::nullopt;
 }
 
-void FuseNotifier::run_deadlines(core::Instant& wakes_at) {
-  ask_for_punctuality();
+void FuseNotifier::nap(std::unique_lock<std::mutex>& lock, std::condition_variable& told,
+                       std::optional<core::Instant> due, core::Instant now, Sleep& sleep) const {
   // Between short-lived descriptors nothing is watched for moments. A thread stays half asleep for one nap
   // after the last, so that it need not be woken by each.
-  bool was_watching = false;
+  if (due || sleep.was_waiting) {
+    const Milliseconds left = due ? *due - now : kNapMax;
+    const Milliseconds span = std::clamp(left, Milliseconds{0}, kNapMax);
+    sleep.wakes_at = now + span;
+    told.wait_for(lock, span);
+  } else {
+    told.wait(lock);
+  }
+  sleep = {.was_waiting = due.has_value()};
+}
+
+void FuseNotifier::run_deadlines(Sleep& sleep) {
+  ask_for_punctuality();
   std::unique_lock lock(mutex_);
   while (!stopping_) {
     const core::Instant now = clock_.now();
@@ -160,17 +200,24 @@ void FuseNotifier::run_deadlines(core::Instant& wakes_at) {
       if (due->place) ledger_.remove(*due->place);
       continue;
     }
-    const bool is_watching = !by_due_.empty();
-    if (is_watching || was_watching) {
-      const Milliseconds left = is_watching ? by_due_.begin()->first - now : kNapMax;
-      const Milliseconds nap = std::clamp(left, Milliseconds{0}, kNapMax);
-      wakes_at = now + nap;
-      deadlines_changed_.wait_for(lock, nap);
-    } else {
-      deadlines_changed_.wait(lock);
+    std::optional<core::Instant> due;
+    if (!by_due_.empty()) due = by_due_.begin()->first;
+    nap(lock, deadlines_changed_, due, now, sleep);
+  }
+}
+
+void FuseNotifier::run_rereads() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    const core::Instant now = clock_.now();
+    const auto number = rereads_.take_due(now);
+    if (!number) {
+      nap(lock, rereads_changed_, rereads_.next(), now, reread_sleep_);
+      continue;
     }
-    wakes_at = kNotAsleep;
-    was_watching = is_watching;
+    lock.unlock();
+    send_reread(*number);
+    lock.lock();
   }
 }
 
@@ -193,6 +240,11 @@ void FuseNotifier::send_drop(InodeNumber number) const {
   if (guard_.drop_pages(number)) return;
   // Without a guard. A failure means that the kernel remembers nothing of it, or that the mount is going away: both
   // are what is wanted.
+  (void)fuse_lowlevel_notify_inval_inode(session_, number.value, 0, 0);
+}
+
+void FuseNotifier::send_reread(InodeNumber number) const {
+  if (guard_.drop_read_pages(number)) return;
   (void)fuse_lowlevel_notify_inval_inode(session_, number.value, 0, 0);
 }
 

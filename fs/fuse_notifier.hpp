@@ -8,6 +8,10 @@
 // since: what is left for the last moment is what was read in the last few milliseconds. Threads that wait
 // for deadlines ask the scheduler to run before others; the other notices have a thread of their own, because
 // one may wait for a directory that is in use.
+//
+// Pages of files whose deadlines slide on reading are also dropped now and then while they live (reread_plan.hpp).
+// A drop may wait for as long as a read waits for the network, and those before a deadline are not to wait
+// behind it: these have a thread of their own too, and leave what is known of the others as it is.
 #pragma once
 
 #include <array>
@@ -22,6 +26,7 @@
 
 #include "fs/fuse_guard.hpp"
 #include "fs/fuse_request.hpp"
+#include "fs/reread_plan.hpp"
 
 namespace ephfs::fs {
 
@@ -37,7 +42,7 @@ class FuseNotifier final : public KernelCache {
   /// Joins the threads. The session must not be destroyed before.
   void stop();
 
-  void watch(InodeNumber number, Deadline deadline, bool is_written) override;
+  void watch(InodeNumber number, const PageWatch& watch) override;
   void unwatch(InodeNumber number) override;
   void pages_read(InodeNumber number) override;
   void forget_entry(InodeNumber parent, std::string name) override;
@@ -57,12 +62,24 @@ class FuseNotifier final : public KernelCache {
     core::Instant due{};   // when the step's time comes
     PageLedger::Place place = 0;
   };
-  /// `wakes_at` is this thread's among wakes_at_.
-  void run_deadlines(core::Instant& wakes_at);
+  static constexpr core::Instant kNotAsleep{std::numeric_limits<std::int64_t>::max()};
+  /// Of a thread that waits for instants.
+  struct Sleep {
+    core::Instant wakes_at = kNotAsleep;  // by itself; kNotAsleep while it is busy or waits to be told
+    bool was_waiting = false;             // its last nap had an end
+  };
+  void run_deadlines(Sleep& sleep);
+  void run_rereads();
   void run_notices();
   void send_drop(InodeNumber number) const;
+  void send_reread(InodeNumber number) const;
   void send_notice(const Notice& notice) const;
   // Lock held.
+  /// Whether a thread has to be told of it, which the caller does without the lock.
+  [[nodiscard]] bool watch_deadline(InodeNumber number, const PageWatch& watch);
+  /// Waits until `due`, or to be told.
+  void nap(std::unique_lock<std::mutex>& lock, std::condition_variable& told, std::optional<core::Instant> due,
+           core::Instant now, Sleep& sleep) const;
   void forget_watched(InodeNumber number);
   void schedule(InodeNumber number, Watched& watched);
   struct Due {
@@ -71,6 +88,7 @@ class FuseNotifier final : public KernelCache {
   };
   /// Whether a thread wakes by then without being told.
   [[nodiscard]] bool is_awaited(core::Instant due) const;
+  [[nodiscard]] bool is_reread_awaited() const;
   /// The next inode whose pages are to be dropped now, with its plan moved on; none when nothing is due.
   [[nodiscard]] std::optional<Due> take_due(core::Instant now);
 
@@ -79,16 +97,15 @@ class FuseNotifier final : public KernelCache {
   FuseGuard& guard_;
   PageLedger& ledger_;
   std::mutex mutex_;
-  std::condition_variable deadlines_changed_, notices_changed_;
+  std::condition_variable deadlines_changed_, rereads_changed_, notices_changed_;
   bool stopping_ = false;
   std::deque<Notice> notices_;
   std::set<std::pair<core::Instant, InodeNumber>> by_due_;
   std::unordered_map<InodeNumber, Watched> watched_;
+  RereadPlan rereads_;
   static constexpr std::size_t kDeadlineThreads = 2;
-  static constexpr core::Instant kNotAsleep{std::numeric_limits<std::int64_t>::max()};
-  /// When each thread that waits for deadlines will wake by itself; kNotAsleep for one that is busy or waits
-  /// to be told.
-  std::array<core::Instant, kDeadlineThreads> wakes_at_{kNotAsleep, kNotAsleep};
+  std::array<Sleep, kDeadlineThreads> deadline_sleeps_;
+  Sleep reread_sleep_;
   std::vector<std::thread> threads_;
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/inode.hpp"
 
+#include <algorithm>
 #include <array>
 #include <span>
 
@@ -10,6 +11,14 @@ namespace {
 constexpr unsigned kReadsUnlocked = 2;
 constexpr unsigned kBucketsLookedAt = 8;
 constexpr std::size_t kLetGoAtOnce = 4;
+/// More often than this pages are not dropped, however short the ttl.
+constexpr Milliseconds kRereadMin{10};
+
+Milliseconds reread_of(const meta::InodeRecord& record) {
+  const bool slides = S_ISREG(record.mode) && record.ttl_mode == meta::TtlMode::accessed &&
+                      !record.deadline.is_never() && record.ttl.count() > 0;
+  return slides ? std::max(record.ttl / kSlideSteps, kRereadMin) : Milliseconds{0};
+}
 
 /// Whether the catalog's row and its number of lookups are all there is to know of it. The table's is the only
 /// reference.
@@ -25,7 +34,16 @@ bool is_idle(Inode& inode) {
 }  // namespace
 
 Inode::Inode(meta::InodeRecord loaded)
-    : number(loaded.number), type(loaded.mode & S_IFMT), record(std::move(loaded)), deadline_(record.deadline.raw()) {}
+    : number(loaded.number),
+      type(loaded.mode & S_IFMT),
+      record(std::move(loaded)),
+      deadline_(record.deadline.raw()),
+      reread_(reread_of(record).count()) {}
+
+void Inode::publish_ttl() {
+  deadline_.store(record.deadline.raw(), std::memory_order_release);
+  reread_.store(reread_of(record).count(), std::memory_order_release);
+}
 
 template <class Read>
 Result<std::shared_ptr<Inode>> InodeTable::load(Read read) {

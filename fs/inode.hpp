@@ -43,8 +43,11 @@ class Inode {
 
   /// The record's deadline, for checks without the lock.
   [[nodiscard]] Deadline deadline() const { return Deadline::from_raw(deadline_.load(std::memory_order_acquire)); }
-  /// Call with the lock held, after record.deadline changed.
-  void publish_deadline() { deadline_.store(record.deadline.raw(), std::memory_order_release); }
+  /// How long the kernel may answer reads from its pages before it has to ask again, so that a deadline that slides on
+  /// reading hears of them; 0: until the deadline.
+  [[nodiscard]] Milliseconds reread() const { return Milliseconds(reread_.load(std::memory_order_acquire)); }
+  /// Call with the lock held, after the record's deadline, ttl or ttl_mode changed.
+  void publish_ttl();
   /// Whether nobody may read it any more: from kLastMoment before its deadline on.
   [[nodiscard]] bool is_gone(core::Instant now) const { return deadline().passed(now + kLastMoment); }
 
@@ -58,6 +61,7 @@ class Inode {
 
  private:
   std::atomic<std::int64_t> deadline_;
+  std::atomic<std::int64_t> reread_;
 };
 
 /// Every inode that somebody holds: one object a number. Thread-safe.

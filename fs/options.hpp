@@ -20,6 +20,11 @@ enum class Durability : std::uint8_t {
   full,    // ... when all k + m nodes have it
 };
 
+enum class AccessTimes : std::uint8_t {
+  relatime,  // a read moves one that is not later than the last change, or more than a day old
+  none,      // no read moves any
+};
+
 /// The ttl of what lives for ever: a directory's default, or the volume's.
 constexpr Milliseconds kPermanentTtl = Milliseconds::max();
 
@@ -36,6 +41,8 @@ struct EngineOptions {
   TtlPolicy ttl;
   std::optional<core::Profile> profile;  // none: auto, by the number of peers when a stripe is opened
   Durability durability = Durability::local;
+  AccessTimes access_times = AccessTimes::relatime;
+  bool read_only = false;                                 // reading changes no record; the kernel lets nobody write
   std::uint64_t capacity = 0;                             // bytes of live data; 0: what the disk has
   std::uint64_t cache_bytes = std::uint64_t{10} << 30U;   // ciphertext cache on disk, beside what is staged
   std::uint64_t staging_bytes = std::uint64_t{1} << 30U;  // staged and not yet placed, past which writers wait
@@ -58,5 +65,7 @@ constexpr std::size_t kNameBytesMax = 255;
 constexpr Milliseconds kLastMoment{10};
 /// How long before the deadline the kernel's pages may first be dropped: what is read later is told to it.
 constexpr Milliseconds kDropsBegin{1000};
+/// A sliding deadline moves in steps of this part of its ttl, so that a busy file is not re-wrapped at each access.
+constexpr int kSlideSteps = 64;
 
 }  // namespace ephfs::fs

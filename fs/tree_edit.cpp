@@ -145,7 +145,7 @@ Result<> TreeEdit::commit() {
     if (record.links == 0) unlinked_.push_back(inode->number);
     inode->record = std::move(record);
     inode->record_dirty = false;
-    inode->publish_deadline();
+    inode->publish_ttl();
   }
   for (const auto& inode : removed_) {
     unlinked_.push_back(inode->number);

@@ -11,10 +11,6 @@
 namespace ephfs::fs {
 namespace {
 
-/// A sliding deadline moves in steps of this part of its ttl, so that a busy file is not re-wrapped at each
-/// write.
-constexpr int kSlideSteps = 64;
-
 Milliseconds clamp_span(const TtlPolicy& policy, Milliseconds span) {
   if (span == kPermanentTtl && policy.allow_permanent) return span;
   return std::clamp(span, policy.shortest, std::max(policy.shortest, policy.longest));
@@ -188,15 +184,27 @@ void deadline_shortened(EngineState& state, const Inode& inode) {
   for (auto& [parent, name] : *names) state.kernel->forget_entry(parent, std::move(name));
 }
 
+Milliseconds reread_after(const EngineState& state, const Inode& inode) {
+  return state.options.read_only ? Milliseconds{0} : inode.reread();
+}
+
+PageWatch page_watch(const EngineState& state, const Inode& inode) {
+  return {inode.deadline(), inode.is_written, reread_after(state, inode)};
+}
+
+void watch_pages(EngineState& state, const Inode& inode) {
+  if (state.kernel == nullptr || inode.handles == 0) return;
+  const PageWatch watch = page_watch(state, inode);
+  if (watch.deadline.is_never()) {
+    state.kernel->unwatch(inode.number);
+  } else {
+    state.kernel->watch(inode.number, watch);
+  }
+}
+
 void deadline_changed(EngineState& state, const std::shared_ptr<Inode>& inode) {
   const Deadline deadline = inode->deadline();
-  if (state.kernel != nullptr && inode->handles > 0) {
-    if (deadline.is_never()) {
-      state.kernel->unwatch(inode->number);
-    } else {
-      state.kernel->watch(inode->number, deadline, inode->is_written);
-    }
-  }
+  watch_pages(state, *inode);
   if (state.reaper) state.reaper->notify(deadline);
   if (state.warner) state.warner->notify(inode);
   if (state.shares) state.shares->deadline_changed(inode->number, deadline);
@@ -215,7 +223,7 @@ bool slide_deadline(EngineState& state, Inode& inode, bool written) {
   // A key that cannot be wrapped again leaves the deadline where it was: the file dies on time, only sooner.
   if (!change_deadline(state, record, slid, record.ttl, record.deadline_explicit)) return false;
   inode.record_dirty = true;
-  inode.publish_deadline();
+  inode.publish_ttl();
   return true;
 }
 

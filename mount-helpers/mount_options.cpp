@@ -112,6 +112,13 @@ Result<> set_flag(bool& target, const std::string& value) {
   return {};
 }
 
+Result<> set_noatime(MountOptions& options, const std::string& value) {
+  bool is_set = false;
+  EPHFS_TRY_VOID(set_flag(is_set, value));
+  options.engine.access_times = is_set ? fs::AccessTimes::none : fs::AccessTimes::relatime;
+  return {};
+}
+
 using M = MountOptions;
 using S = const std::string;
 constexpr std::array kOptions{
@@ -151,16 +158,18 @@ constexpr std::array kOptions{
            }},
     Option{"allow_other", "", "not only for who mounted it; holds when root mounts", true,
            [](M& o, S& v) { return set_flag(o.allow_other, v); }},
-    Option{"ro", "", "read-only", false, [](M& o, S& v) { return set_flag(o.read_only, v); }},
+    Option{"noatime", "", "reading moves no access time; else it does as with relatime", true, set_noatime},
+    Option{"ro", "", "read-only", false, [](M& o, S& v) { return set_flag(o.engine.read_only, v); }},
 };
 
 /// What the kernel itself understands of mount(8)'s options.
-constexpr std::array<std::string_view, 7> kKernelFlags{"nosuid", "nodev",      "noexec", "noatime",
-                                                       "sync",   "nodiratime", "dirsync"};
+constexpr std::array<std::string_view, 6> kKernelFlags{"nosuid", "nodev", "noexec", "sync", "nodiratime", "dirsync"};
+/// What takes back a noatime before it. There is but one way to keep access times.
+constexpr std::array<std::string_view, 3> kAccessTimes{"atime", "relatime", "strictatime"};
 /// What mount(8) and systemd pass and mean for themselves, or what holds anyway.
-constexpr std::array<std::string_view, 19> kIgnored{
-    "rw",    "defaults", "auto",        "noauto", "_netdev",  "nofail", "user",   "nouser", "users",   "owner",
-    "group", "exec",     "strictatime", "async",  "relatime", "atime",  "nomand", "silent", "lazytime"};
+constexpr std::array<std::string_view, 16> kIgnored{"rw",    "defaults", "auto",   "noauto",  "_netdev", "nofail",
+                                                    "user",  "nouser",   "users",  "owner",   "group",   "exec",
+                                                    "async", "nomand",   "silent", "lazytime"};
 
 /// What mount(8) knows and a volume cannot do, and why.
 struct Refused {
@@ -200,6 +209,7 @@ Result<> parse_one(const std::string& text, MountOptions& options) {
     options.kernel_flags += "," + name;
     return {};
   }
+  if (std::ranges::find(kAccessTimes, name) != kAccessTimes.end()) return set_noatime(options, "false");
   for (const auto& refused : kRefused) {
     if (refused.name == name) return fail(Error::not_supported, "option " + name + ": " + std::string(refused.why));
   }

@@ -17,7 +17,6 @@ struct MountOptions {
   fs::EngineOptions engine;       // directory is filled in by who knows the volume
   bool durability_given = false;  // else it follows from whether there are peers
   bool allow_other = false;
-  bool read_only = false;
   bool sloppy = false;                    // unknown options of a list are passed over, as mount -s wants it
   std::string kernel_flags;               // nosuid,noexec and the like, for the kernel
   std::filesystem::path config;           // empty: the volume's own config.yaml, if there is one

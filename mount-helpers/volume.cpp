@@ -118,7 +118,6 @@ class RunningVolume {
                                            {.mountpoint = request_.mountpoint,
                                             .source = request_.directory.string(),
                                             .allow_other = request_.options.allow_other,
-                                            .read_only = request_.options.read_only,
                                             .kernel_flags = request_.options.kernel_flags},
                                            std::move(guard)));
     EPHFS_TRY(const auto device, device_mounted_on(request_.mountpoint));

@@ -127,7 +127,7 @@ TEST_F(DeathTest, ShorteningTellsTheKernel) {
   ASSERT_TRUE(open);
   volume.kernel.entries.clear();
   ASSERT_TRUE(volume.set_xattr(file, "user.ephfs.ttl", "5s"));
-  EXPECT_EQ(volume.kernel.watched[file], Deadline(volume.expires(file)));
+  EXPECT_EQ(volume.kernel.watched[file].deadline, Deadline(volume.expires(file)));
   EXPECT_THAT(volume.kernel.entries, ElementsAre(Pair(kRoot, "file")));
   volume.engine().release(*open);
 }
@@ -149,7 +149,7 @@ TEST_F(DeathTest, ReadingASymbolicLinkHasItsPageDropped) {
   const auto link = volume.engine().make_symlink(kRoot, "link", "target", kUser);
   ASSERT_TRUE(link);
   ASSERT_TRUE(volume.engine().read_link(link->number));
-  EXPECT_EQ(volume.kernel.watched[link->number], Deadline(volume.expires(link->number)));
+  EXPECT_EQ(volume.kernel.watched[link->number].deadline, Deadline(volume.expires(link->number)));
   volume.engine().forget(link->number, 1);
   EXPECT_FALSE(volume.kernel.watched.contains(link->number));
 }

@@ -47,14 +47,14 @@ inline SetAttributes with_size(std::uint64_t size) {
 /// A kernel that remembers what it was told.
 class KernelLog final : public KernelCache {
  public:
-  void watch(InodeNumber number, Deadline deadline, bool) override { watched[number] = deadline; }
+  void watch(InodeNumber number, const PageWatch& watch) override { watched[number] = watch; }
   void pages_read(InodeNumber number) override { read.push_back(number); }
   void unwatch(InodeNumber number) override { watched.erase(number); }
   void forget_entry(InodeNumber parent, std::string name) override { entries.emplace_back(parent, std::move(name)); }
   void forget_pages(InodeNumber number) override { pages.push_back(number); }
   void clock_changed() override { ++clock_changes; }
 
-  std::map<InodeNumber, Deadline> watched;
+  std::map<InodeNumber, PageWatch> watched;
   std::vector<std::pair<InodeNumber, std::string>> entries;
   std::vector<InodeNumber> pages, read;
   int clock_changes = 0;

@@ -61,6 +61,39 @@ print(code, time.time())
         for fd in (held, waiting):
             os.close(fd)
 
+    def test_pages_that_are_to_be_read_anew_hold_no_death_up(self):
+        """They are dropped while their file lives, which waits for its reads as long as those wait for the peers."""
+        six = self.pool(6)
+        volume = self.volume(self.options, token=six.token)
+        slow = [volume.path(f"slow{i}") for i in range(3)]
+        for path in (*slow, volume.path("mapped")):
+            with open(path, "wb") as out:
+                out.write(random.Random(path).randbytes(3_000_000))
+                os.fsync(out.fileno())
+        volume.remount_cold()
+        for path in slow:
+            os.setxattr(path, "user.ephfs.ttl_mode", b"accessed")
+            os.setxattr(path, "user.ephfs.ttl", b"20s")
+        deadline = round(time.time() + 4, 3)
+        set_deadline(volume.path("mapped"), deadline)
+        held = os.open(volume.path("mapped"), os.O_RDONLY)
+        pages = mmap.mmap(held, 0, prot=mmap.PROT_READ)
+        self.assertEqual(len(pages[:]), 3_000_000)
+        for node in six.nodes:
+            node.freeze()
+        readers = [subprocess.Popen(["cat", path], stdout=subprocess.DEVNULL) for path in slow]
+        for reader in readers:
+            self.addCleanup(reader.kill)
+        cached = Watcher(lambda: os.pread(held, 10, 0), errno.ESTALE)
+        look_over(deadline, [cached])
+        cached.judge(self, deadline)
+        self.assertEqual([reader.poll() for reader in readers], [None] * len(readers), "they wait for the peers")
+        for node in six.nodes:
+            node.thaw()
+        self.assertEqual([reader.wait(timeout=30) for reader in readers], [0] * len(readers))
+        pages.close()
+        os.close(held)
+
     def test_a_daemon_killed_while_pages_are_waited_for_ends(self):
         six = self.pool(6)
         volume = self.volume(self.options, token=six.token)
