@@ -17,6 +17,8 @@
 namespace ephfs::fs {
 namespace {
 
+thread_local CallerAffinity* of_this_thread = nullptr;
+
 /// Of a thread, by its number: the field "processor" of proc_pid_stat(5).
 std::optional<unsigned> processor_of(pid_t thread) {
   const auto file = core::open_file("/proc/" + std::to_string(thread) + "/stat", O_RDONLY);
@@ -67,6 +69,19 @@ bool SchedulerSeat::join(pid_t caller) {
 void SchedulerSeat::part() {
   core::set_idle(false);
   (void)::sched_setaffinity(0, sizeof allowed_, &allowed_);
+}
+
+CallerAffinity::CallerAffinity(Seat& seat) : seat_(seat) {
+  of_this_thread = this;
+}
+
+CallerAffinity::~CallerAffinity() {
+  part();
+  of_this_thread = nullptr;
+}
+
+void part_from_caller() {
+  if (of_this_thread != nullptr) of_this_thread->part();
 }
 
 void CallerAffinity::await() {

@@ -65,10 +65,10 @@ class CallerAffinity {
   static constexpr int kFollowAfter = 2;
   static constexpr int kFollowsMax = 4;  // in a window
 
-  explicit CallerAffinity(Seat& seat) : seat_(seat) {}
+  explicit CallerAffinity(Seat& seat);
   CallerAffinity(const CallerAffinity&) = delete;
   CallerAffinity& operator=(const CallerAffinity&) = delete;
-  ~CallerAffinity() { part(); }
+  ~CallerAffinity();
 
   /// Before the thread waits for a request: looks whether one is there, and gives a caller that it has joined kAwayMax
   /// to ask.
@@ -94,5 +94,8 @@ class CallerAffinity {
   int waits_in_row_ = 0;
   int follows_ = 0;  // in this window
 };
+
+/// By a thread that serves, with a request in hand that must not be kept waiting, whoever else wants the processor.
+void part_from_caller();
 
 }  // namespace ephfs::fs

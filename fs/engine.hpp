@@ -116,6 +116,8 @@ class KernelCache {
   virtual void watch(InodeNumber number, const PageWatch& watch) = 0;
   /// Pages of it were read. Heard of what dies within kDropsBegin, and of each read of what is watched with `reread`.
   virtual void pages_read(InodeNumber number) = 0;
+  /// The calling thread reads or writes what dies within kDropsBegin: dropping its pages waits for that.
+  virtual void hurry() = 0;
   /// The last descriptor was closed.
   virtual void unwatch(InodeNumber number) = 0;
   virtual void forget_entry(InodeNumber parent, std::string name) = 0;

@@ -42,11 +42,16 @@ bool wants_access_time(const EngineState& state, const meta::InodeRecord& record
          now.ns - record.accessed.ns > kRelatimeNs;
 }
 
+void hurry_near_death(const EngineState& state, const Inode& inode, core::Instant now) {
+  if (state.kernel != nullptr && inode.deadline().passed(now + kDropsBegin)) state.kernel->hurry();
+}
+
 /// Copies what is in memory and plans the rest. stale for a file that died or is removed.
 Result<PlannedRead> plan(EngineState& state, Inode& inode, const OpenFile& file, std::uint64_t offset,
                          core::MutableByteView out) {
   const core::Instant now = state.clock.now();
   if (inode.is_gone(now)) return core::fail(core::Error::stale);
+  hurry_near_death(state, inode, now);
   const bool tells = reread_after(state, inode).count() > 0 || inode.deadline().passed(now + kDropsBegin);
   if (tells && state.kernel != nullptr) state.kernel->pages_read(inode.number);
   std::shared_lock lock(inode.mutex);
@@ -153,6 +158,7 @@ Result<> write_now(EngineState& state, const std::shared_ptr<Inode>& inode, int 
   EPHFS_TRY_VOID(check_range(offset, bytes.size()));
   EPHFS_TRY_VOID(check_alive(state, *inode, true));
   if (bytes.empty()) return {};
+  hurry_near_death(state, *inode, state.clock.now());
   EPHFS_TRY_VOID(make_room(state, bytes.size()));
   Result<> flushed;
   bool slid = false;
@@ -258,6 +264,7 @@ Result<> Engine::try_fsync(OpenFile& file) {
   }
   if (!unsettled.empty()) {
     std::vector<StripeNumber> stripes;
+    stripes.reserve(unsettled.size());
     for (const auto& one : unsettled) stripes.push_back(one.stripe);
     auto synced = state_->stripes->sync(stripes);
     if (!synced && synced.error().code == core::Error::not_found) return core::fail(core::Error::would_block);

@@ -24,6 +24,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "fs/caller_affinity.hpp"
 #include "fs/fuse_guard.hpp"
 #include "fs/fuse_request.hpp"
 #include "fs/reread_plan.hpp"
@@ -45,6 +46,7 @@ class FuseNotifier final : public KernelCache {
   void watch(InodeNumber number, const PageWatch& watch) override;
   void unwatch(InodeNumber number) override;
   void pages_read(InodeNumber number) override;
+  void hurry() override { part_from_caller(); }
   void forget_entry(InodeNumber parent, std::string name) override;
   void forget_pages(InodeNumber number) override;
   void clock_changed() override;

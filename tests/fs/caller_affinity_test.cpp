@@ -134,6 +134,14 @@ TEST_F(CallerAffinityTest, PartsWhenToldTo) {
   EXPECT_FALSE(seat.is_joined);
 }
 
+TEST_F(CallerAffinityTest, PartsForARequestThatMustNotWait) {
+  join();
+  std::thread(part_from_caller).join();
+  EXPECT_TRUE(seat.is_joined) << "it is another thread's";
+  part_from_caller();
+  EXPECT_FALSE(seat.is_joined);
+}
+
 TEST_F(CallerAffinityTest, FollowsWhoGoesToAnotherProcessor) {
   join();
   for (int i = 0; i < 10; ++i) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Files die on time: refused from the last moment before the deadline, destroyed at the deadline, and never
 // served after it, however the daemon spent the time.
+#include <array>
 #include <cerrno>
 
 #include <fcntl.h>
@@ -162,6 +163,23 @@ TEST_F(DeathTest, ReadsInTheLastSecondAreTold) {
   run_until_before(file, kDropsBegin);
   ASSERT_EQ(volume.read_file(file), "content of file");
   EXPECT_THAT(volume.kernel.read, Contains(file));
+}
+
+TEST_F(DeathTest, NothingMayKeepAReaderOrWriterInTheLastSecond) {
+  volume.start();
+  const auto file = make_dying("file", "10s");
+  const auto open = volume.engine().open_file(file, O_RDWR);
+  ASSERT_TRUE(open);
+  std::array<std::byte, 4> bytes{};
+  ASSERT_TRUE(volume.engine().try_read(**open, 0, bytes));
+  ASSERT_TRUE(volume.engine().try_write(**open, 0, bytes));
+  EXPECT_EQ(volume.kernel.hurries, 0);
+  run_until_before(file, kDropsBegin);
+  ASSERT_TRUE(volume.engine().try_read(**open, 0, bytes));
+  EXPECT_EQ(volume.kernel.hurries, 1);
+  ASSERT_TRUE(volume.engine().try_write(**open, 0, bytes));
+  EXPECT_EQ(volume.kernel.hurries, 2);
+  volume.engine().release(*open);
 }
 
 TEST_F(DeathTest, DescriptorOfADestroyedFileStaysStale) {

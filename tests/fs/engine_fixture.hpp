@@ -48,6 +48,7 @@ inline SetAttributes with_size(std::uint64_t size) {
 class KernelLog final : public KernelCache {
  public:
   void watch(InodeNumber number, const PageWatch& watch) override { watched[number] = watch; }
+  void hurry() override { ++hurries; }
   void pages_read(InodeNumber number) override { read.push_back(number); }
   void unwatch(InodeNumber number) override { watched.erase(number); }
   void forget_entry(InodeNumber parent, std::string name) override { entries.emplace_back(parent, std::move(name)); }
@@ -57,7 +58,7 @@ class KernelLog final : public KernelCache {
   std::map<InodeNumber, PageWatch> watched;
   std::vector<std::pair<InodeNumber, std::string>> entries;
   std::vector<InodeNumber> pages, read;
-  int clock_changes = 0;
+  int clock_changes = 0, hurries = 0;
 };
 
 /// A node in memory, to which the engine speaks directly.

@@ -56,7 +56,7 @@ class DeadlinesTest : public ::testing::Test {
       case 1:
         return core::Milliseconds(random_.between(60'000, 900'000));
       default:
-        return core::Milliseconds(random_.between(900'000, 4 * 3'600'000));
+        return core::Milliseconds(random_.between(900'000, 14'400'000));
     }
   }
   void make(const std::string& name) {

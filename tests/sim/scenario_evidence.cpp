@@ -32,7 +32,8 @@ void Scenario::take_proof(const std::string& path, const Descriptor& descriptor)
   // Somebody may have written on, or it has just died.
   if (!text) return;
   const auto report = meta::check_proof(*text);
-  for (const auto& fault : report.faults) judge_.findings.add("proof of " + path + ": " + fault);
+  for (const auto& fault : report.faults)
+    judge_.findings.add(std::string("proof of ").append(path).append(": ").append(fault));
   proven_[report.file] = path;
 }
 
@@ -45,7 +46,9 @@ void Scenario::look_at_proofs(core::Instant complete_before) {
     if (!text) continue;  // it lives
     ++judge_.tally().proofs;
     const auto report = meta::check_proof(*text);
-    for (const auto& fault : report.faults) judge_.findings.add("proof of the dead " + path + ": " + fault);
+    for (const auto& fault : report.faults) {
+      judge_.findings.add(std::string("proof of the dead ").append(path).append(": ").append(fault));
+    }
     const bool is_over = report.cause == meta::DeathCause::expired && report.died + kStripeOutlives < complete_before;
     if (!all_honest || !is_over) continue;
     ++judge_.tally().complete;

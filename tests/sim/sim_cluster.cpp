@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/sim/sim_cluster.hpp"
 
+#include <algorithm>
+
 #include "core/key_wheel.hpp"
 #include "core/log.hpp"
 #include "meta/sqlite_catalog.hpp"
