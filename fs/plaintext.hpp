@@ -11,9 +11,9 @@
 
 namespace ephfs::fs {
 
-/// A growing run of plaintext. Memory is wiped when it is released. Large pieces are kept out of core dumps as well, and
-/// those of a stripe's size are used again: fresh ones would cost a stream more than wiping does, since the kernel clears
-/// and maps each page. Movable only.
+/// A growing run of plaintext. Memory is wiped when it is released. Large pieces are kept out of core dumps as well,
+/// and those of a stripe's size are used again: fresh ones would cost a stream more than wiping does, since the kernel
+/// clears and maps each page. Movable only.
 class PlainBytes {
  public:
   PlainBytes() = default;

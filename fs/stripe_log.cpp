@@ -180,8 +180,8 @@ Result<> StripeLog::write_piece(const Piece& piece, const StageRequest& request)
   return {};
 }
 
-/// Encrypts a whole stripe and writes it, window by window while it is in the processor's cache, pads it, and keeps it for
-/// placing. False, with nothing done, when too much memory is in use.
+/// Encrypts a whole stripe and writes it, window by window while it is in the processor's cache, pads it, and keeps it
+/// for placing. False, with nothing done, when too much memory is in use.
 Result<bool> StripeLog::write_whole(const Piece& piece, ExtentCodec& codec) {
   const auto buffer = context_.buffers.try_take(kBuffersInUseMax);
   if (!buffer) return false;
