@@ -98,16 +98,23 @@ Result<std::shared_ptr<OpenFile>> open_inode(EngineState& state, std::shared_ptr
   auto file = std::make_shared<OpenFile>();
   file->inode = inode;
   file->flags = flags;
-  const std::unique_lock lock(inode->mutex);
+  std::unique_lock lock(inode->mutex);
   if (inode->removed) return core::fail(core::Error::not_found);
   EPHFS_TRY_VOID(load_data(state, *inode));
-  if ((flags & O_TRUNC) != 0 && inode->record.size > 0) EPHFS_TRY_VOID(set_size(state, inode, 0));
+  bool slid = false;
+  if ((flags & O_TRUNC) != 0) {
+    if (inode->record.size > 0) EPHFS_TRY_VOID(set_size(state, inode, 0));
+    slid = slide_deadline(state, *inode, true);
+    if (slid) mark_dirty(state, inode, 0);
+  }
   const bool writes = (flags & O_ACCMODE) != O_RDONLY;
   const bool tells_more = inode->handles++ == 0 || (writes && !inode->is_written);
   if (writes) inode->is_written = true;
   const PageWatch watch = page_watch(state, *inode);
   file->keeps_pages = watch.reread.count() == 0;
   if (tells_more && state.kernel != nullptr && !watch.deadline.is_never()) state.kernel->watch(inode->number, watch);
+  lock.unlock();
+  if (slid) deadline_changed(state, inode);
   return file;
 }
 

@@ -11,9 +11,6 @@ namespace {
 constexpr unsigned kReadsUnlocked = 2;
 constexpr unsigned kBucketsLookedAt = 8;
 constexpr std::size_t kLetGoAtOnce = 4;
-/// More often than this pages are not dropped, however short the ttl.
-constexpr Milliseconds kRereadMin{10};
-
 Milliseconds reread_of(const meta::InodeRecord& record) {
   const bool slides = S_ISREG(record.mode) && record.ttl_mode == meta::TtlMode::accessed &&
                       !record.deadline.is_never() && record.ttl.count() > 0;

@@ -67,5 +67,7 @@ constexpr Milliseconds kLastMoment{10};
 constexpr Milliseconds kDropsBegin{1000};
 /// A sliding deadline moves in steps of this part of its ttl, so that a busy file is not re-wrapped at each access.
 constexpr int kSlideSteps = 64;
+/// More often than this pages are not dropped for it, however short the ttl.
+constexpr Milliseconds kRereadMin{10};
 
 }  // namespace ephfs::fs

@@ -185,7 +185,9 @@ void deadline_shortened(EngineState& state, const Inode& inode) {
 }
 
 Milliseconds reread_after(const EngineState& state, const Inode& inode) {
-  return state.options.read_only ? Milliseconds{0} : inode.reread();
+  if (state.options.read_only) return Milliseconds{0};
+  // The volume's longest ttl may have become less than the file's own.
+  return std::min(inode.reread(), std::max(state.options.ttl.longest / kSlideSteps, kRereadMin));
 }
 
 PageWatch page_watch(const EngineState& state, const Inode& inode) {
@@ -218,8 +220,9 @@ bool slide_deadline(EngineState& state, Inode& inode, bool written) {
   auto& record = inode.record;
   if (record.ttl_mode == meta::TtlMode::fixed || (record.ttl_mode == meta::TtlMode::modified && !written)) return false;
   if (record.deadline.is_never() || record.ttl.count() <= 0 || inode.removed) return false;
-  const Deadline slid = deadline_in(state.clock.now(), clamp_span(state.options.ttl, record.ttl));
-  if (slid <= record.deadline || slid.instant() - record.deadline.instant() < record.ttl / kSlideSteps) return false;
+  const Milliseconds span = clamp_span(state.options.ttl, record.ttl);
+  const Deadline slid = deadline_in(state.clock.now(), span);
+  if (slid <= record.deadline || slid.instant() - record.deadline.instant() < span / kSlideSteps) return false;
   // A key that cannot be wrapped again leaves the deadline where it was: the file dies on time, only sooner.
   if (!change_deadline(state, record, slid, record.ttl, record.deadline_explicit)) return false;
   inode.record_dirty = true;

@@ -26,6 +26,10 @@ using ephfs::testing::Random;
 using ephfs::testing::VirtualClock;
 using namespace std::chrono_literals;  // NOLINT: spans in tests read better as 2h
 
+constexpr auto kTtl = "user.ephfs.ttl";
+constexpr auto kExpires = "user.ephfs.expires";
+constexpr auto kMode = "user.ephfs.ttl_mode";
+
 /// The errno a failed call gives, 0 for one that went well.
 template <class T>
 int errno_of(const Result<T>& result) {

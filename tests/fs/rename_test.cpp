@@ -181,7 +181,6 @@ struct CarryRow {
 };
 
 TEST_F(RenameTest, DeadlineOfWhatIsReplacedIsCarriedUnlessTheSourceHasItsOwn) {
-  constexpr auto kTtl = "user.ephfs.ttl";
   for (const auto& row :
        {CarryRow{"inherited over inherited", false, false, true},
         CarryRow{"inherited over explicit", false, true, true}, CarryRow{"explicit over inherited", true, false, false},

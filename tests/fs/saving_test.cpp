@@ -10,9 +10,6 @@
 namespace ephfs::fs::testing {
 namespace {
 
-constexpr auto kExpires = "user.ephfs.expires";
-constexpr auto kTtl = "user.ephfs.ttl";
-
 class SavingTest : public EngineTest {
  protected:
   SavingTest() {

@@ -13,9 +13,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
-constexpr auto kTtl = "user.ephfs.ttl";
-constexpr auto kMode = "user.ephfs.ttl_mode";
-
 class SlidingTest : public EngineTest {
  protected:
   SlidingTest() { volume.start(); }
@@ -55,6 +52,35 @@ TEST_F(SlidingTest, OnlyWhatSlidesOnReadingIsAskedForAgain) {
     EXPECT_EQ(open(number).keeps_pages, row.reread == 0ms) << "what was cached before would be read unseen";
     EXPECT_EQ(reread(number), row.reread);
   }
+}
+
+TEST_F(SlidingTest, OpeningToTruncateIsWriting) {
+  for (const char* const mode : {"fixed", "modified", "accessed"}) {
+    SCOPED_TRACE(mode);
+    const auto number = make_file(mode, "1h", mode);
+    const core::Instant before = volume.expires(number);
+    volume.clock.run_for(30min);
+    open(number, O_WRONLY | O_TRUNC);
+    const core::Instant expected = mode == std::string("fixed") ? before : volume.clock.now() + 1h;
+    EXPECT_EQ(volume.expires(number), expected);
+    EXPECT_EQ(volume.kernel.watched[number].deadline, Deadline(expected));
+    release_all();
+    volume.reopen();
+    EXPECT_EQ(volume.expires(number), expected) << "kept";
+    volume.start();
+  }
+}
+
+TEST_F(SlidingTest, ALongestTtlThatIsLessThanTheFilesCountsForItToo) {
+  const auto number = make_file("file", "64h", "accessed");
+  volume.options.ttl.longest = 1h;
+  volume.reopen();
+  volume.start();
+  volume.clock.run_for(volume.expires(number) - volume.clock.now() - 50min);
+  open(number);
+  EXPECT_EQ(reread(number), Milliseconds(1h) / kSlideSteps);
+  EXPECT_EQ(volume.read_file(number), "content");
+  EXPECT_EQ(volume.expires(number), volume.clock.now() + 1h);
 }
 
 TEST_F(SlidingTest, PagesAreNotDroppedAllTheTimeHoweverShortTheTtl) {

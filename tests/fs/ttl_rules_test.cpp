@@ -10,10 +10,6 @@
 namespace ephfs::fs::testing {
 namespace {
 
-constexpr auto kTtl = "user.ephfs.ttl";
-constexpr auto kExpires = "user.ephfs.expires";
-constexpr auto kMode = "user.ephfs.ttl_mode";
-
 class TtlTest : public EngineTest {
  protected:
   InodeNumber make_file(InodeNumber parent, const std::string& name) {
