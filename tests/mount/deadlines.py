@@ -33,8 +33,8 @@ class Watcher:
     """Asks again and again until the deadline has passed, and keeps when the last answer began and the first refusal
     ended: whatever the machine's load, the first is before the deadline and the second is not more than EARLY before."""
 
-    def __init__(self, ask, refusal):
-        self.ask, self.refusal = ask, refusal
+    def __init__(self, ask, *refusals):
+        self.ask, self.refusals = ask, refusals
         self.last_answer = self.first_refusal = None
 
     def look(self):
@@ -42,7 +42,7 @@ class Watcher:
         try:
             self.ask()
         except OSError as refused:
-            if refused.errno != self.refusal:
+            if refused.errno not in self.refusals:
                 raise
             if self.first_refusal is None:
                 self.first_refusal = time.time()
