@@ -3,6 +3,7 @@
 
 #include <array>
 #include <charconv>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -85,6 +86,7 @@ void part_from_caller() {
 }
 
 void CallerAffinity::await() {
+  if (respite_ > 0) return;
   had_to_wait_ = !seat_.has_request(std::chrono::milliseconds(0));
   if (had_to_wait_ && has_joined_ && !seat_.has_request(kAwayMax)) part();
 }

@@ -15,8 +15,6 @@
 #pragma once
 
 #include <chrono>
-#include <memory>
-#include <optional>
 
 #include <sched.h>
 #include <sys/types.h>

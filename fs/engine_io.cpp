@@ -42,8 +42,11 @@ bool wants_access_time(const EngineState& state, const meta::InodeRecord& record
          now.ns - record.accessed.ns > kRelatimeNs;
 }
 
-void hurry_near_death(const EngineState& state, const Inode& inode, core::Instant now) {
-  if (state.kernel != nullptr && inode.deadline().passed(now + kDropsBegin)) state.kernel->hurry();
+/// Whether it dies within kDropsBegin; then nothing keeps this thread.
+bool hurry_near_death(const EngineState& state, const Inode& inode, core::Instant now) {
+  const bool dies_soon = inode.deadline().passed(now + kDropsBegin);
+  if (dies_soon && state.kernel != nullptr) state.kernel->hurry();
+  return dies_soon;
 }
 
 /// Copies what is in memory and plans the rest. stale for a file that died or is removed.
@@ -51,9 +54,10 @@ Result<PlannedRead> plan(EngineState& state, Inode& inode, const OpenFile& file,
                          core::MutableByteView out) {
   const core::Instant now = state.clock.now();
   if (inode.is_gone(now)) return core::fail(core::Error::stale);
-  hurry_near_death(state, inode, now);
-  const bool tells = reread_after(state, inode).count() > 0 || inode.deadline().passed(now + kDropsBegin);
-  if (tells && state.kernel != nullptr) state.kernel->pages_read(inode.number);
+  const bool dies_soon = hurry_near_death(state, inode, now);
+  if (state.kernel != nullptr && (dies_soon || reread_after(state, inode).count() > 0)) {
+    state.kernel->pages_read(inode.number);
+  }
   std::shared_lock lock(inode.mutex);
   if (inode.removed) return core::fail(core::Error::stale);
   while (!inode.data) {
@@ -158,7 +162,7 @@ Result<> write_now(EngineState& state, const std::shared_ptr<Inode>& inode, int 
   EPHFS_TRY_VOID(check_range(offset, bytes.size()));
   EPHFS_TRY_VOID(check_alive(state, *inode, true));
   if (bytes.empty()) return {};
-  hurry_near_death(state, *inode, state.clock.now());
+  (void)hurry_near_death(state, *inode, state.clock.now());
   EPHFS_TRY_VOID(make_room(state, bytes.size()));
   Result<> flushed;
   bool slid = false;

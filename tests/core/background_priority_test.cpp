@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 #include <sched.h>
 
+#include "core/idle_policy.hpp"
 #include "tests/support/temp_dir.hpp"
 
 namespace ephfs::core {
@@ -17,19 +18,13 @@ namespace {
 class BackgroundPriorityTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    bool allowed = false;
-    in_thread([&] { allowed = set_policy(SCHED_IDLE) && set_policy(SCHED_OTHER); });
-    if (!allowed) GTEST_SKIP() << "a thread may not come back from idle priority here";
+    if (!may_leave_idle()) GTEST_SKIP() << "a thread may not come back from idle priority here";
     has_waited(0);
   }
 
   template <class Act>
   static void in_thread(Act act) {
     std::thread(act).join();
-  }
-  static bool set_policy(int policy) {
-    const sched_param parameters{};
-    return ::sched_setscheduler(0, policy, &parameters) == 0;
   }
   static int policy() { return ::sched_getscheduler(0); }
   void has_waited(std::int64_t ns) { std::ofstream(statistics) << "1000 " << ns << " 7\n"; }

@@ -21,7 +21,10 @@ constexpr pid_t kCaller = 4711, kOther = 4712;
 
 class FakeSeat final : public Seat {
  public:
-  bool has_request(std::chrono::milliseconds within) override { return comes_within <= within; }
+  bool has_request(std::chrono::milliseconds within) override {
+    ++looks;
+    return comes_within <= within;
+  }
   bool join(pid_t caller) override {
     if (!is_free) return false;
     joined.push_back(caller);
@@ -30,6 +33,7 @@ class FakeSeat final : public Seat {
   }
   void part() override { is_joined = false; }
 
+  int looks = 0;
   std::chrono::milliseconds comes_within{0};
   bool is_free = true;
   bool is_joined = false;
@@ -65,8 +69,10 @@ class CallerAffinityTest : public ::testing::Test {
   }
   void expect_rest() {
     ASSERT_FALSE(seat.is_joined);
+    const int looks = seat.looks;
     for (int i = 0; i < CallerAffinity::kRespite; ++i) ask_later();
     ASSERT_FALSE(seat.is_joined);
+    EXPECT_EQ(seat.looks, looks) << "who rests need not look";
     for (int i = 0; i < kWindow; ++i) ask_later();
     EXPECT_TRUE(seat.is_joined);
   }
