@@ -30,6 +30,7 @@ namespace {
 using core::Error;
 using ephfs::testing::Random;
 using ephfs::testing::TempDir;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
@@ -106,6 +107,7 @@ TEST_F(JournaledCatalogTest, EveryKindOfChangeIsReadBackAsItWasWritten) {
   inode.profile = core::Profile{16, 4};
   const DeadFileRecord dead{{8},   id_of<core::FileId>(8), DeathCause::removed, {7}, at(6), 5,
                             false, {extent(8, 0, 1, 7)}};
+  const RemovalRecord removal{id_of<core::ShardId>(1), id_of<core::NodeId>(2), 3, at(4)};
   const Changes changes{PutInode{inode},
                         DropInode{{3}},
                         PutName{{1}, "\xff", {2}},
@@ -116,7 +118,10 @@ TEST_F(JournaledCatalogTest, EveryKindOfChangeIsReadBackAsItWasWritten) {
                         DropExtent{{2}, 5},
                         PutStripe{stripe(7, StripeState::sealed, 99, at(5))},
                         PutDeadFile{dead},
-                        DropDeadFile{{9}}};
+                        DropDeadFile{{9}},
+                        PutPlacement{placement(7, 3)},
+                        PutRemoval{removal},
+                        DropRemoval{id_of<core::ShardId>(5), id_of<core::NodeId>(6)}};
   const core::Bytes bytes = encode_changes(changes);
   const auto decoded = decode_changes(bytes).value();
   ASSERT_EQ(decoded.size(), changes.size());
@@ -124,6 +129,8 @@ TEST_F(JournaledCatalogTest, EveryKindOfChangeIsReadBackAsItWasWritten) {
   EXPECT_EQ(std::get<PutExtent>(decoded[6]).extent, extent(2, 4096, 10, 7, 99));
   EXPECT_EQ(std::get<PutStripe>(decoded[8]).stripe, stripe(7, StripeState::sealed, 99, at(5)));
   EXPECT_EQ(std::get<PutDeadFile>(decoded[9]).file, dead);
+  EXPECT_EQ(std::get<PutPlacement>(decoded[11]).placement, placement(7, 3));
+  EXPECT_EQ(std::get<PutRemoval>(decoded[12]).removal, removal);
   EXPECT_EQ(encode_changes(decoded), bytes);
   // Cut anywhere, it is whole changes or refused; nothing is read past the end.
   for (std::size_t length = 0; length < bytes.size(); ++length) {
@@ -363,6 +370,23 @@ TEST_F(JournaledCatalogTest, WhatACommitReturnedForSurvivesAKill) {
   }
   ASSERT_GE(last, 20'000U);
   EXPECT_GE(count(*try_open(home_).value()), last - 1);
+}
+
+TEST_F(JournaledCatalogTest, WhereShardsAreSurvivesAKillBeforeItIsBelow) {
+  const RemovalRecord kept{id_of<core::ShardId>(1), id_of<core::NodeId>(2), 3, at(4)};
+  const RemovalRecord done{id_of<core::ShardId>(3), id_of<core::NodeId>(4), 5, at(6)};
+  ASSERT_TRUE(catalog_->commit({PutStripe{stripe(1)}, PutPlacement{placement(1, 0, false)}, PutRemoval{done}}));
+  ASSERT_TRUE(catalog_->check());  // below
+  ASSERT_TRUE(catalog_->commit({PutPlacement{placement(1, 0)}, PutPlacement{placement(1, 1, false)}, PutRemoval{kept},
+                                DropRemoval{done.shard, done.node}}));
+  EXPECT_THAT(catalog_->placements({1}).value(), ElementsAre(placement(1, 0), placement(1, 1, false)));
+  const auto crashed = crash();
+  EXPECT_THAT(open_sqlite_catalog(crashed / "catalog").value()->placements({1}).value(),
+              ElementsAre(placement(1, 0, false)));
+  const auto catalog = try_open(crashed).value();
+  EXPECT_THAT(catalog->placements({1}).value(), ElementsAre(placement(1, 0), placement(1, 1, false)));
+  EXPECT_THAT(catalog->owed(9).value(), ElementsAre(placement(1, 1, false)));
+  EXPECT_THAT(catalog->removals(9).value(), ElementsAre(kept));
 }
 
 TEST_F(JournaledCatalogTest, AFullDiskRefusesACommitAndDeletingGoesOn) {
