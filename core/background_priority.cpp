@@ -12,7 +12,7 @@
 
 namespace ephfs::core {
 
-BackgroundPriority::BackgroundPriority(const std::filesystem::path& statistics) {
+BackgroundPriority::BackgroundPriority(Limits limits, const std::filesystem::path& statistics) : limits_(limits) {
   auto opened = open_file(statistics, O_RDONLY);
   if (!opened || !may_leave_idle()) return;
   statistics_ = *std::move(opened);
@@ -30,11 +30,11 @@ void BackgroundPriority::look() {
     return;
   }
   const auto waited = waited_ns();
-  const bool too_long = !waited || *waited - waited_ns_ > kWaitMax.count();
+  const bool too_long = !waited || *waited - waited_ns_ > limits_.wait_max.count();
   waited_ns_ = waited.value_or(waited_ns_);
   if (!too_long || !set_idle(false)) return;
   is_idle_ = false;
-  turns_ = kTurns;
+  turns_ = limits_.turns;
 }
 
 std::optional<std::int64_t> BackgroundPriority::waited_ns() const {

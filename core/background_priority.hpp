@@ -18,12 +18,16 @@ namespace ephfs::core {
 /// waited, it stays as it was.
 class BackgroundPriority {
  public:
-  /// As long as it may wait for a processor in one piece of work, and for how many more it then takes its turn.
-  static constexpr std::chrono::nanoseconds kWaitMax = std::chrono::milliseconds(20);
-  static constexpr int kTurns = 1024;
+  struct Limits {
+    std::chrono::nanoseconds wait_max;  // as long as it may wait for a processor in one piece of work,
+    int turns;                          // and for how many more it then takes its turn
+  };
+  /// Of small pieces, some of which are due.
+  static constexpr Limits kPunctual{std::chrono::milliseconds(20), 1024};
 
   /// Makes itself idle. `statistics` is for tests: proc_pid_schedstat(5) of this thread.
-  explicit BackgroundPriority(const std::filesystem::path& statistics = "/proc/thread-self/schedstat");
+  explicit BackgroundPriority(Limits limits = kPunctual,
+                              const std::filesystem::path& statistics = "/proc/thread-self/schedstat");
   BackgroundPriority(const BackgroundPriority&) = delete;
   BackgroundPriority& operator=(const BackgroundPriority&) = delete;
 
@@ -34,6 +38,7 @@ class BackgroundPriority {
   /// Nanoseconds that this thread was ready to run and did not.
   [[nodiscard]] std::optional<std::int64_t> waited_ns() const;
 
+  const Limits limits_;
   FileDescriptor statistics_;
   std::int64_t waited_ns_ = 0;
   int turns_ = 0;  // before it is idle again

@@ -70,6 +70,7 @@ EngineState::EngineState(Engine::Context context)
       clock(context.clock),
       executor(std::move(context.executor)),
       background(context.background ? std::move(context.background) : executor),
+      unhurried(context.unhurried ? std::move(context.unhurried) : executor),
       log(std::move(context.log)),
       owner(keys.owner),
       stripes(std::move(context.stripes)),
@@ -97,7 +98,7 @@ Result<std::unique_ptr<Engine>> Engine::open(Context context) {
   state->next_inode = std::max(last.value, core::kRootInode.value) + 1;
   if (!state->stripes) {
     EPHFS_TRY(state->stripes, Stripes::open({state->options, *state->catalog, state->peers, state->owner, state->clock,
-                                             state->executor}));
+                                             state->executor, nullptr, state->unhurried}));
   }
   EPHFS_TRY(const auto swept, sweep(*state));
   if (swept > 0) state->log(std::to_string(swept) + " files died while the volume was not mounted");

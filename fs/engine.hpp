@@ -143,6 +143,7 @@ class Engine {
     /// Told of each file once, options.warn before its death; from a background task. Null: nobody is.
     std::function<void(const DyingFile&)> on_warning = nullptr;
     core::asio::any_io_executor background = {};  // for what nobody waits for; none: `executor`
+    core::asio::any_io_executor unhurried = {};   // for the same of more than milliseconds; none: `executor`
   };
   /// Opens the volume: makes its root on first use, sweeps what expired, drops what was unlinked and still open when
   /// the last run ended, destroys the keys of all that, and only then is ready to serve.
@@ -192,7 +193,7 @@ class Engine {
   [[nodiscard]] Result<std::vector<std::string>> list_xattrs(InodeNumber number);
   [[nodiscard]] Result<VolumeStatistics> statistics() const;
 
-  // Files: engine_files.cpp, engine_io.cpp.
+  // Files: engine_files.cpp, engine_read.cpp, engine_write.cpp.
   [[nodiscard]] Result<std::pair<Attributes, std::shared_ptr<OpenFile>>> create(InodeNumber parent,
                                                                                 const std::string& name,
                                                                                 std::uint32_t mode, int flags,

@@ -167,6 +167,31 @@ awaitable<Result<>> Engine::flush(std::shared_ptr<OpenFile> file) {
   co_return co_await flush_waiting(*state_, inode, until);
 }
 
+Result<> Engine::try_fsync(OpenFile& file) {
+  if (state_->options.durability != Durability::local) return core::fail(core::Error::would_block);
+  const auto inode = file.inode;
+  EPHFS_TRY_VOID(check_alive(*state_, *inode, true));
+  std::vector<FileData::Unsettled> unsettled;
+  {
+    const std::unique_lock lock(inode->mutex);
+    EPHFS_TRY_VOID(flush_inode(*state_, inode));
+    // Nothing is promised of a file without names: it goes with its last descriptor.
+    if (inode->data && inode->record.links > 0) unsettled = inode->data->unsettled();
+  }
+  if (!unsettled.empty()) {
+    std::vector<StripeNumber> stripes;
+    stripes.reserve(unsettled.size());
+    for (const auto& one : unsettled) stripes.push_back(one.stripe);
+    auto synced = state_->stripes->sync(stripes);
+    if (!synced && synced.error().code == core::Error::not_found) return core::fail(core::Error::would_block);
+    EPHFS_TRY_VOID(std::move(synced));
+    const std::unique_lock lock(inode->mutex);
+    if (inode->data) inode->data->note_settled(unsettled);
+  }
+  EPHFS_TRY_VOID(check_alive(*state_, *inode, true));
+  return state_->catalog->sync();
+}
+
 awaitable<Result<>> Engine::fsync(std::shared_ptr<OpenFile> file) {
   const auto inode = file->inode;
   const core::Boottime until = state_->clock.boot_now() + state_->options.peer_timeout;

@@ -29,6 +29,7 @@ struct EngineState {
   core::Clock& clock;
   core::asio::any_io_executor executor;
   core::asio::any_io_executor background;
+  core::asio::any_io_executor unhurried;
   std::function<void(std::string)> log;
   core::Signer owner;
   std::unique_ptr<Stripes> stripes;
@@ -129,6 +130,8 @@ void deadline_changed(EngineState& state, const std::shared_ptr<Inode>& inode);
 /// Exclusive lock held: slides the deadline of a file whose mode says so, at most once per 1/64 of its ttl, in memory.
 /// Whether it did: then mark_dirty() it, and call deadline_changed() without the lock.
 [[nodiscard]] bool slide_deadline(EngineState& state, Inode& inode, bool written);
+/// Whether the file dies within kDropsBegin; then nothing keeps this thread from serving others.
+bool hurry_near_death(const EngineState& state, const Inode& inode, core::Instant now);
 
 // --- file_content.cpp: bytes of a file; exclusive lock of the inode held unless said otherwise
 // -------------------------
@@ -140,6 +143,10 @@ void deadline_changed(EngineState& state, const std::shared_ptr<Inode>& inode);
 [[nodiscard]] Result<> flush_inode(EngineState& state, const std::shared_ptr<Inode>& inode, meta::Changes with = {});
 /// The same for full runs only, when there are any: what follows in a sequential stream has still to fill a stripe.
 [[nodiscard]] Result<> flush_whole_runs(EngineState& state, const std::shared_ptr<Inode>& inode);
+/// Exclusive lock: commits bytes [from, to) of the file that were staged without having been dirty, with the record
+/// when it is; what was dirty there is forgotten. On failure nothing has changed.
+[[nodiscard]] Result<> commit_staged(EngineState& state, const std::shared_ptr<Inode>& inode, Staged staged,
+                                     std::uint64_t from, std::uint64_t to);
 
 /// Bytes of one file on their way into stripes. Nothing in memory changes before commit() has succeeded; destroying it
 /// without commit() leaves the file as it was. Exclusive lock held from commit()'s call to its return.
@@ -148,6 +155,8 @@ class StagedContent {
   StagedContent(EngineState& state, Inode& inode) : state_(state), inode_(inode) {}
   /// Encrypts and stages for the file's present deadline; failures as Stripes::stage().
   [[nodiscard]] Result<> stage(std::uint64_t offset, core::ByteView bytes);
+  /// What was staged elsewhere for this file as it is now.
+  void add(Staged staged);
   /// Lays the extents over the file's map and commits them with `with`, then lets go of the stripes.
   [[nodiscard]] Result<> commit(meta::Changes with);
   [[nodiscard]] bool empty() const { return extents_.empty(); }

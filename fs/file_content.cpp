@@ -63,6 +63,23 @@ void note_garbage(EngineState& state) {
   if (state.maintenance) state.maintenance->compact_soon();
 }
 
+/// Commits what is staged, with the record when it is dirty; nothing in `done` is dirty any more.
+Result<> commit_content(EngineState& state, const std::shared_ptr<Inode>& inode, StagedContent& staged,
+                        meta::Changes with, const std::vector<std::pair<std::uint64_t, std::uint64_t>>& done) {
+  const bool with_record = inode->record_dirty && !inode->removed;
+  if (with_record) with.emplace_back(meta::PutInode{inode->record});
+  if (!with.empty() || !staged.empty()) EPHFS_TRY_VOID(staged.commit(std::move(with)));
+  if (with_record) inode->record_dirty = false;
+  if (inode->data) {
+    auto& dirty = inode->data->dirty();
+    const std::uint64_t before = dirty.bytes();
+    for (const auto& [from, to] : done) dirty.erase(from, to);
+    state.dirty.bytes -= before - dirty.bytes();
+  }
+  unlist_if_clean(state, *inode);
+  return {};
+}
+
 Result<> flush_runs(EngineState& state, const std::shared_ptr<Inode>& inode, meta::Changes with,
                     std::vector<DirtyRanges::Run> runs) {
   StagedContent staged(state, *inode);
@@ -75,15 +92,7 @@ Result<> flush_runs(EngineState& state, const std::shared_ptr<Inode>& inode, met
   }
   if (!stopped && done.empty()) return stopped;
   if (!stopped) with.clear();
-  const bool with_record = inode->record_dirty && !inode->removed;
-  if (with_record) with.emplace_back(meta::PutInode{inode->record});
-  if (!with.empty() || !staged.empty()) EPHFS_TRY_VOID(staged.commit(std::move(with)));
-  if (with_record) inode->record_dirty = false;
-  for (const auto& [from, to] : done) {
-    inode->data->dirty().erase(from, to);
-    state.dirty.bytes -= to - from;
-  }
-  unlist_if_clean(state, *inode);
+  EPHFS_TRY_VOID(commit_content(state, inode, staged, std::move(with), done));
   return stopped;
 }
 
@@ -131,6 +140,11 @@ Result<> StagedContent::stage(std::uint64_t offset, core::ByteView bytes) {
   request.offset = offset;
   request.bytes = bytes;
   EPHFS_TRY(auto staged, state_.stripes->stage(request));
+  add(std::move(staged));
+  return {};
+}
+
+void StagedContent::add(Staged staged) {
   extents_.insert(extents_.end(), staged.extents.begin(), staged.extents.end());
   for (auto& change : staged.changes) {
     // An open stripe's record is the same whenever it is committed: once is enough for all extents in it.
@@ -139,7 +153,6 @@ Result<> StagedContent::stage(std::uint64_t offset, core::ByteView bytes) {
     changes_.push_back(std::move(change));
   }
   pins_.merge(std::move(staged.pins));
-  return {};
 }
 
 /// The profile of what is staged: one for all of it, because finding out how many nodes there are takes system calls.
@@ -201,6 +214,13 @@ Result<> flush_whole_runs(EngineState& state, const std::shared_ptr<Inode>& inod
   std::erase_if(full, [](const auto& run) { return run.bytes.size() < kRunBytesMax; });
   if (full.empty() || inode->is_gone(state.clock.confirmed_now())) return flush_inode(state, inode);
   return flush_runs(state, inode, {}, std::move(full));
+}
+
+Result<> commit_staged(EngineState& state, const std::shared_ptr<Inode>& inode, Staged staged, std::uint64_t from,
+                       std::uint64_t to) {
+  StagedContent content(state, *inode);
+  content.add(std::move(staged));
+  return commit_content(state, inode, content, {}, {{from, to}});
 }
 
 Result<ContentUndo> resize(EngineState& state, Inode& inode, std::uint64_t size, meta::Changes& changes) {

@@ -59,8 +59,9 @@ awaitable<PlacementAttempt::Outcome> PlacementAttempt::run() {
     co_return outcome;
   }
   ask_statuses(peers);
-  outcome.result = prepare(*staged);
+  auto preparing = prepare(*std::move(staged));
   staged.reset();
+  outcome.result = co_await core::asio::co_spawn(coding_, std::move(preparing), core::asio::use_awaitable);
   if (outcome.result) outcome.result = choose_nodes();
   if (!outcome.result) {
     outcome.certain = true;
@@ -72,15 +73,15 @@ awaitable<PlacementAttempt::Outcome> PlacementAttempt::run() {
 }
 
 /// Codes the stripe.
-Result<> PlacementAttempt::prepare(const StagedView& staged) {
-  EPHFS_TRY(const auto padded, state_.log.load(staged));
+awaitable<Result<>> PlacementAttempt::prepare(StagedView staged) {
+  EPHFS_CO_TRY(const auto padded, state_.log.load(staged));
   if (record_.profile.k == 1) {
     // The staged file may become the local node's shard: who links it counts on its being on the disk.
-    EPHFS_TRY_VOID(core::sync_data(*staged.file));
+    EPHFS_CO_TRY_VOID(core::sync_data(*staged.file));
     file_ = state_.files->staged_path({number_, record_.id});
   }
   coded_ = code_stripe(padded, record_.profile, state_.buffers);
-  return {};
+  co_return Result<>();
 }
 
 /// Keeps what earlier attempts brought to nodes; gives the rest to nodes that are likely to take it.

@@ -14,7 +14,9 @@ namespace ephfs::fs {
 
 class PlacementAttempt {
  public:
-  PlacementAttempt(StripesState& state, StripeNumber number) : state_(state), number_(number) {}
+  /// The stripe is coded on `coding`.
+  PlacementAttempt(StripesState& state, StripeNumber number, core::asio::any_io_executor coding)
+      : state_(state), number_(number), coding_(std::move(coding)) {}
 
   struct Outcome {
     Result<> result;       // success: the stripe is placed
@@ -39,7 +41,7 @@ class PlacementAttempt {
     Result<meta::PlacementRecord> row = meta::PlacementRecord();
   };
 
-  [[nodiscard]] Result<> prepare(const StagedView& staged);
+  [[nodiscard]] awaitable<Result<>> prepare(StagedView staged);
   [[nodiscard]] Result<> choose_nodes();
   [[nodiscard]] PeerPtr take_candidate(bool trusted_only, const core::NodeId& favourite);
   [[nodiscard]] Result<> commit_assigned(const std::vector<unsigned>& indexes);
@@ -56,6 +58,7 @@ class PlacementAttempt {
 
   StripesState& state_;
   const StripeNumber number_;
+  const core::asio::any_io_executor coding_;
   meta::StripeRecord record_;
   std::vector<CodedShard> coded_;
   std::filesystem::path file_;       // when the staged file is the first shard

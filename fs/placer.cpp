@@ -37,6 +37,7 @@ void Placer::hurry(StripeNumber number) {
     if (const auto found = jobs_.find(number); found != jobs_.end()) {
       failed = found->second.status.failure.has_value();
       found->second.not_before = {};
+      found->second.hurried = true;
     }
   }
   if (failed) state_.nodes.forgive();
@@ -61,8 +62,9 @@ std::string Placer::last_error() const {
 
 awaitable<void> Placer::run(std::stop_token stop) {
   while (!stop.stop_requested()) {
-    std::vector<StripeNumber> start;
+    std::vector<std::pair<StripeNumber, bool>> start;
     std::optional<core::Boottime> next;
+    const bool waited_for = state_.context.options.durability != Durability::local || !state_.log.has_room();
     {
       const core::Boottime now = state_.context.clock.boot_now();
       const std::lock_guard lock(mutex_);
@@ -77,20 +79,20 @@ awaitable<void> Placer::run(std::stop_token stop) {
         }
         job.placing = true;
         ++placing_;
-        start.push_back(number);
+        start.emplace_back(number, waited_for || job.hurried);
       }
     }
-    for (const StripeNumber number : start) {
-      state_.tasks.spawn(state_.context.executor, [this, number] { return place(number); });
+    for (const auto& [number, hurried] : start) {
+      state_.tasks.spawn(state_.context.executor, [this, number, hurried] { return place(number, hurried); });
     }
     co_await wake_.wait(state_.context.clock, next);
   }
 }
 
-awaitable<void> Placer::place(StripeNumber number) {
+awaitable<void> Placer::place(StripeNumber number, bool hurried) {
   Outcome outcome;
   if (auto claim = state_.claims.try_claim(number)) {
-    PlacementAttempt attempt(state_, number);
+    PlacementAttempt attempt(state_, number, hurried ? state_.context.executor : state_.unhurried);
     auto ended = co_await attempt.run();
     outcome = {std::move(ended.result), ended.certain, ended.over};
   } else {

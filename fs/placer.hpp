@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Brings sealed stripes to nodes, oldest first, a few at a time: code, choose k + m different nodes, send to all at
-// once, check receipts, commit. A node that fails is replaced by another while there is one; what is then still missing
-// of a placed stripe is owed, and the Repairer's.
+// once, check receipts, commit. What nobody waits for - no fsync, no writer for whom staging is full - is coded where
+// it is in nobody's way. A node that fails is replaced by another while there is one; what is then still missing of a
+// placed stripe is owed, and the Repairer's.
 //
 // Which node gets which shard, and under which serial, is committed before anything is sent: so whatever a crash leaves
 // on a node is known, and removed with the stripe. Thread-safe.
@@ -44,11 +45,12 @@ class Placer {
   };
   struct Job {
     bool placing = false;
+    bool hurried = false;
     core::Boottime not_before;
     Status status;
   };
 
-  [[nodiscard]] awaitable<void> place(StripeNumber number);
+  [[nodiscard]] awaitable<void> place(StripeNumber number, bool hurried);
   void finish(StripeNumber number, Outcome outcome);
 
   StripesState& state_;

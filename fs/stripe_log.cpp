@@ -16,11 +16,19 @@ using namespace std::chrono_literals;
 
 constexpr std::size_t kOpenStripesMax = 64;
 constexpr std::size_t kSealedFilesOpen = 64;
-/// Whole stripes keep their ciphertext in memory until they are placed while no more buffers than this are in use.
+/// A stream's stripes keep their ciphertext in memory until they are placed while no more buffers than this are in use.
 constexpr std::size_t kBuffersInUseMax = 8;
 /// What is left of a stripe is used for part of a larger run when it takes at least this much.
 constexpr std::uint64_t kSmallestPart = 256U << 10U;
 constexpr core::Nanoseconds kSealRetry = 1s;
+/// Written in pieces from this size on, past its first stripe's worth, a file is a stream.
+constexpr std::uint64_t kStreamPiece = std::uint64_t{1} << 20U;
+
+/// Streams do not share stripes with others: what is deleted of them is whole stripes.
+bool is_stream(const StageRequest& request) {
+  return request.bytes.size() >= kStripeBytes ||
+         (request.bytes.size() >= kStreamPiece && request.offset >= kStripeBytes);
+}
 
 }  // namespace
 
@@ -43,7 +51,7 @@ Result<Staged> StripeLog::stage(const StageRequest& request) {
   EPHFS_CHECK(request.cipher.key != nullptr, "what is staged has a key");
   if (request.bytes.empty()) return Staged{};
   const DeadlineBucket times = bucket_of(request.deadline, request.ttl);
-  Bucket bucket{times.end, times.width, {}};
+  Bucket bucket{times.end, times.width, {}, is_stream(request) ? request.inode : InodeNumber{}};
   if (request.profile) {
     bucket.profile = *request.profile;
   } else if (context_.options.profile) {
@@ -72,7 +80,10 @@ Result<Staged> StripeLog::stage(const StageRequest& request) {
   }
   if (!outcome) {
     const std::lock_guard lock(mutex_);
-    for (const auto& entry : pinned) close_locked(entry);
+    for (const auto& entry : pinned) {
+      entry->memory = nullptr;  // it may say more than the file
+      close_locked(entry);
+    }
     return outcome.error();
   }
 
@@ -97,20 +108,17 @@ Result<> StripeLog::reserve_locked(const StageRequest& request, const Bucket& bu
   std::uint64_t file_offset = request.offset;
   while (!rest.empty()) {
     EntryPtr entry;
-    const bool whole = rest.size() >= kStripeBytes;
-    if (!whole) {
-      if (const auto found = open_.find(bucket); found != open_.end()) {
-        const std::uint64_t room = plain_capacity(kStripeCapacity - found->second->appended);
-        if (room >= std::min<std::uint64_t>(rest.size(), kSmallestPart)) {
-          entry = found->second;
-        } else {
-          close_locked(EntryPtr(found->second));
-        }
+    if (const auto found = open_.find(bucket); found != open_.end()) {
+      const std::uint64_t room = plain_capacity(kStripeCapacity - found->second->appended);
+      if (room >= std::min<std::uint64_t>(rest.size(), kSmallestPart)) {
+        entry = found->second;
+      } else {
+        close_locked(EntryPtr(found->second));
       }
     }
     if (!entry) {
       EPHFS_TRY(entry, open_stripe_locked(bucket));
-      if (!whole) open_[bucket] = entry;
+      open_[bucket] = entry;
     }
     const std::uint64_t room = plain_capacity(kStripeCapacity - entry->appended);
     Piece piece;
@@ -118,7 +126,7 @@ Result<> StripeLog::reserve_locked(const StageRequest& request, const Bucket& bu
     piece.stripe_offset = entry->appended;
     piece.file_offset = file_offset;
     piece.plain = rest.first(std::min<std::uint64_t>(rest.size(), room));
-    piece.whole = whole;
+    piece.memory = entry->memory;
     const std::uint64_t sealed = sealed_length(piece.plain.size());
     entry->appended += sealed;
     staged_bytes_ += sealed;
@@ -127,7 +135,7 @@ Result<> StripeLog::reserve_locked(const StageRequest& request, const Bucket& bu
     rest = rest.subspan(piece.plain.size());
     file_offset += piece.plain.size();
     pieces.push_back(std::move(piece));
-    if (whole || plain_capacity(kStripeCapacity - entry->appended) < kBlockBytes) close_locked(entry);
+    if (plain_capacity(kStripeCapacity - entry->appended) < kBlockBytes) close_locked(entry);
   }
   return {};
 }
@@ -150,6 +158,7 @@ Result<StripeLog::EntryPtr> StripeLog::open_stripe_locked(const Bucket& bucket) 
   record.created = context_.clock.now();
   EPHFS_TRY(entry->file, context_.files.create_staged({record.number, record.id}));
   ++next_number_;
+  if (bucket.stream.value != 0) entry->memory = context_.buffers.try_take(kBuffersInUseMax);
   // A short-lived file's stripe is on its way long before it dies: an eighth of the ttl.
   const core::Nanoseconds age = std::min(context_.options.seal_age, bucket.width * 8);
   entry->seal_at = context_.clock.boot_now() + age;
@@ -158,53 +167,25 @@ Result<StripeLog::EntryPtr> StripeLog::open_stripe_locked(const Bucket& bucket) 
   return entry;
 }
 
+/// Encrypts a piece and writes it, window by window while it is in the processor's cache.
 Result<> StripeLog::write_piece(const Piece& piece, const StageRequest& request) {
   ExtentCodec codec(piece.entry->record.algorithm, request.cipher, piece.entry->record.id);
-  if (piece.whole) {
-    EPHFS_TRY(const bool written, write_whole(piece, codec));
-    if (written) return {};
-  }
-  const auto scratch = context_.scratch.take();
+  const auto scratch = piece.memory ? nullptr : context_.scratch.take();
   core::ByteView rest = piece.plain;
   std::uint64_t file_offset = piece.file_offset;
   std::uint64_t stripe_offset = piece.stripe_offset;
   while (!rest.empty()) {
     const core::ByteView plain = rest.first(std::min<std::size_t>(rest.size(), plain_capacity(kWindowBytes)));
-    const core::MutableByteView sealed = scratch->view().first(sealed_length(plain.size()));
+    const std::uint64_t length = sealed_length(plain.size());
+    const core::MutableByteView sealed =
+        piece.memory ? piece.memory->view().subspan(stripe_offset, length) : scratch->view().first(length);
     codec.seal(file_offset, stripe_offset, plain, sealed);
     EPHFS_TRY_VOID(core::write_all(*piece.entry->file, stripe_offset, sealed));
     rest = rest.subspan(plain.size());
     file_offset += plain.size();
-    stripe_offset += sealed.size();
+    stripe_offset += length;
   }
   return {};
-}
-
-/// Encrypts a whole stripe and writes it, window by window while it is in the processor's cache, pads it, and keeps it
-/// for placing. False, with nothing done, when too much memory is in use.
-Result<bool> StripeLog::write_whole(const Piece& piece, ExtentCodec& codec) {
-  const auto buffer = context_.buffers.try_take(kBuffersInUseMax);
-  if (!buffer) return false;
-  Entry& entry = *piece.entry;
-  const std::uint64_t padded = padded_length(entry.record);
-  const core::MutableByteView stripe = buffer->view().first(padded);
-  core::ByteView rest = piece.plain;
-  std::uint64_t written = 0;
-  while (!rest.empty()) {
-    const core::ByteView plain = rest.first(std::min<std::size_t>(rest.size(), plain_capacity(kWindowBytes)));
-    const core::MutableByteView sealed = stripe.subspan(written, sealed_length(plain.size()));
-    codec.seal(piece.file_offset + (piece.plain.size() - rest.size()), written, plain, sealed);
-    EPHFS_TRY_VOID(core::write_all(*entry.file, written, sealed));
-    rest = rest.subspan(plain.size());
-    written += sealed.size();
-  }
-  if (written < padded) {
-    core::fill_random(stripe.subspan(written));
-    EPHFS_TRY_VOID(core::write_all(*entry.file, written, stripe.subspan(written)));
-  }
-  const std::lock_guard lock(mutex_);
-  entry.ciphertext = shared_part(buffer, 0, padded);
-  return true;
 }
 
 void StripeLog::close_locked(const EntryPtr& entry) {
@@ -394,12 +375,19 @@ Result<> StripeLog::seal(const EntryPtr& entry) {
     discard(number);
     return {};
   }
-  if (entry->ciphertext.empty()) EPHFS_TRY_VOID(pad(record, *entry->file));
+  std::shared_ptr<core::Buffer> memory;
+  {
+    const std::lock_guard lock(mutex_);
+    memory = entry->memory;
+  }
+  EPHFS_TRY_VOID(pad(record, *entry->file, memory.get()));
   for (;;) {
     {
       const std::lock_guard lock(mutex_);
       if (record.deadline == entry->latest && entry->record.state == meta::StripeState::sealed) {
         entry->phase = Phase::sealed;
+        if (memory) entry->ciphertext = shared_part(memory, 0, padded_length(record));
+        entry->memory = nullptr;
         closing_.erase(number);
         if (sealed_files_open_ < kSealedFilesOpen) {
           ++sealed_files_open_;
@@ -419,11 +407,12 @@ Result<> StripeLog::seal(const EntryPtr& entry) {
   return {};
 }
 
-Result<> StripeLog::pad(const meta::StripeRecord& record, const core::FileDescriptor& file) {
-  const auto scratch = context_.scratch.take();
+Result<> StripeLog::pad(const meta::StripeRecord& record, const core::FileDescriptor& file, core::Buffer* memory) {
   const std::uint64_t padded = padded_length(record);
+  const auto scratch = memory != nullptr ? nullptr : context_.scratch.take();
   for (std::uint64_t at = record.length; at < padded;) {
-    const auto part = scratch->view().first(std::min<std::uint64_t>(padded - at, kWindowBytes));
+    const std::uint64_t length = std::min<std::uint64_t>(padded - at, kWindowBytes);
+    const auto part = memory != nullptr ? memory->view().subspan(at, length) : scratch->view().first(length);
     core::fill_random(part);
     EPHFS_TRY_VOID(core::write_all(file, at, part));
     at += part.size();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The log of stripes that are in staging: open ones, one for each deadline bucket and profile, to which extents are
-// appended; closing ones, which take nothing more and wait for their pins; sealed ones, which wait to be placed.
+// The log of stripes that are in staging: open ones, one for each deadline bucket and profile (and one more for each
+// file that is written as a stream), to which extents are appended; closing ones, which take nothing more and wait for
+// their pins; sealed ones, which wait to be placed.
 //
 // Invariants. A place in a stripe is reserved once, before its bytes are encrypted, and never given again: not after a
 // failed write either (the stripe then takes nothing more). An open stripe's record is the same whoever commits it and
@@ -95,14 +96,16 @@ class StripeLog {
     Deadline end;
     Milliseconds width{0};
     core::Profile profile;
+    InodeNumber stream{};  // the file that has its stripes to itself; zero: files share them
     friend auto operator<=>(const Bucket&, const Bucket&) = default;
   };
   struct Entry {
     Bucket bucket;
     meta::StripeRecord record;  // the open form until it is sealed
     Phase phase = Phase::open;
-    SharedFile file;  // null: opened when needed
-    core::SharedBytes ciphertext;
+    SharedFile file;                       // null: opened when needed
+    std::shared_ptr<core::Buffer> memory;  // of a stream's open stripe: what is written to the file, for placing
+    core::SharedBytes ciphertext;          // the same once it is sealed
     std::uint64_t appended = 0;
     unsigned pins = 0;
     Deadline latest = Deadline::from_raw(0);
@@ -116,19 +119,18 @@ class StripeLog {
     std::uint64_t stripe_offset = 0;
     std::uint64_t file_offset = 0;
     core::ByteView plain;
-    bool whole = false;  // the stripe is this piece's alone
+    std::shared_ptr<core::Buffer> memory;  // the stripe's, when it has one
   };
   class Pins;
 
   [[nodiscard]] Result<> reserve_locked(const StageRequest& request, const Bucket& bucket, std::vector<Piece>& pieces);
   [[nodiscard]] Result<EntryPtr> open_stripe_locked(const Bucket& bucket);
   [[nodiscard]] Result<> write_piece(const Piece& piece, const StageRequest& request);
-  [[nodiscard]] Result<bool> write_whole(const Piece& piece, ExtentCodec& codec);
   void close_locked(const EntryPtr& entry);
   void unpin(const std::vector<EntryPtr>& entries);
   [[nodiscard]] std::optional<core::Boottime> seal_due();
   [[nodiscard]] Result<> seal(const EntryPtr& entry);
-  [[nodiscard]] Result<> pad(const meta::StripeRecord& record, const core::FileDescriptor& file);
+  [[nodiscard]] Result<> pad(const meta::StripeRecord& record, const core::FileDescriptor& file, core::Buffer* memory);
   void erase_locked(const EntryPtr& entry);
 
   [[nodiscard]] Result<> recover_open(const meta::StripeRecord& record);

@@ -57,7 +57,7 @@ Result<> StripeLog::recover_open(const meta::StripeRecord& open) {
     if (::ftruncate((*file)->get(), static_cast<off_t>(record.length)) != 0) {
       return core::fail_errno("truncate staged stripe " + std::to_string(record.number.value));
     }
-    EPHFS_TRY_VOID(pad(record, **file));
+    EPHFS_TRY_VOID(pad(record, **file, nullptr));
   }
   return context_.table.put(record);
 }
@@ -71,7 +71,7 @@ Result<> StripeLog::recover_sealed(const meta::StripeRecord& record) {
     context_.log("staged stripe " + context_.files.staged_path(name).string() + " has " + std::to_string(size) +
                  " of " + std::to_string(record.length) + " bytes: what is in it is lost");
   } else if (size < padded_length(record)) {
-    EPHFS_TRY_VOID(pad(record, **file));
+    EPHFS_TRY_VOID(pad(record, **file, nullptr));
   }
   insert_sealed(record, damaged);
   if (!damaged) context_.on_sealed(record.number);

@@ -45,6 +45,7 @@ DeadlineBucket bucket_of(Deadline deadline, Milliseconds ttl) {
 
 StripesState::StripesState(Stripes::Context given, std::unique_ptr<StripeFiles> opened)
     : context(std::move(given)),
+      unhurried(context.unhurried ? context.unhurried : context.executor),
       files(std::move(opened)),
       buffers(net::kShardBytesMax, kBuffersKept),
       scratch(kWindowBytes, kScratchKept),

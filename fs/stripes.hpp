@@ -95,6 +95,7 @@ class Stripes {
     core::Clock& clock;
     core::asio::any_io_executor executor;            // where placing, collecting and prefetching run
     std::function<void(std::string)> log = nullptr;  // one line, for the administrator; none: the program's log
+    core::asio::any_io_executor unhurried = {};      // where stripes are coded that nobody waits for; none: `executor`
   };
   /// Opens staging and cache below the volume directory and brings them in line with the catalog: stripes left open are
   /// sealed at their last committed extent, files of no known stripe are deleted, cached files are counted.

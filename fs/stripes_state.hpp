@@ -27,6 +27,7 @@ struct StripesState {
   ~StripesState();
 
   const Stripes::Context context;
+  const core::asio::any_io_executor unhurried;
   const std::unique_ptr<StripeFiles> files;
   BufferPool buffers;
   BufferPool scratch;

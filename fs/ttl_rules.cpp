@@ -230,4 +230,10 @@ bool slide_deadline(EngineState& state, Inode& inode, bool written) {
   return true;
 }
 
+bool hurry_near_death(const EngineState& state, const Inode& inode, core::Instant now) {
+  const bool dies_soon = inode.deadline().passed(now + kDropsBegin);
+  if (dies_soon && state.kernel != nullptr) state.kernel->hurry();
+  return dies_soon;
+}
+
 }  // namespace ephfs::fs

@@ -22,10 +22,9 @@ class Loop {
     for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { context_.run(); });
   }
   /// One thread of idle priority, for what nobody waits for.
-  struct Background {};
-  explicit Loop(Background) : context_(1), work_(context_.get_executor()) {
-    threads_.emplace_back([this] {
-      core::BackgroundPriority priority;
+  explicit Loop(core::BackgroundPriority::Limits limits) : context_(1), work_(context_.get_executor()) {
+    threads_.emplace_back([this, limits] {
+      core::BackgroundPriority priority(limits);
       while (context_.run_one() > 0) priority.look();
     });
   }

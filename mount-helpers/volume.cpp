@@ -34,6 +34,8 @@ using core::fail;
 using core::Result;
 
 constexpr unsigned kLoopThreads = 4;
+/// Stripes are coded in pieces of milliseconds. A machine that is always busy gets some of it done, too.
+constexpr core::BackgroundPriority::Limits kUnhurried{std::chrono::milliseconds(250), 8};
 constexpr const char* kPermanentSetting = "allow_permanent";
 
 Result<core::VolumeKeys> open_or_create_keys(const std::filesystem::path& directory, bool is_new,
@@ -107,7 +109,8 @@ class RunningVolume {
                                     [this](const fs::DyingFile& file) {
                                       if (events_.has_listeners()) events_.publish(warning_event(file));
                                     },
-                                .background = background_.executor()};
+                                .background = background_.executor(),
+                                .unhurried = unhurried_.executor()};
     EPHFS_TRY(engine_, fs::Engine::open(std::move(context)));
     return {};
   }
@@ -216,7 +219,8 @@ class RunningVolume {
   core::VolumeKeys keys_;
   node::EventHub events_;
   Loop loop_{kLoopThreads};
-  Loop background_{Loop::Background{}};
+  Loop background_{core::BackgroundPriority::kPunctual};
+  Loop unhurried_{kUnhurried};
   std::unique_ptr<node::Node> node_;
   std::unique_ptr<fs::Engine> engine_;
   std::unique_ptr<fs::FuseMount> mount_;

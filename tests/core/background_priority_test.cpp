@@ -31,15 +31,15 @@ class BackgroundPriorityTest : public ::testing::Test {
 
   ::ephfs::testing::TempDir directory;
   const std::filesystem::path statistics = directory.path() / "schedstat";
-  static constexpr std::int64_t kLong = BackgroundPriority::kWaitMax.count() + 1;
+  static constexpr std::int64_t kLong = BackgroundPriority::kPunctual.wait_max.count() + 1;
 };
 
 TEST_F(BackgroundPriorityTest, IsIdleAsLongAsItNeedNotWait) {
   in_thread([&] {
-    BackgroundPriority priority(statistics);
+    BackgroundPriority priority(BackgroundPriority::kPunctual, statistics);
     EXPECT_EQ(policy(), SCHED_IDLE);
     for (int piece = 1; piece <= 1000; ++piece) {
-      has_waited(piece * BackgroundPriority::kWaitMax.count());
+      has_waited(piece * BackgroundPriority::kPunctual.wait_max.count());
       priority.look();
       ASSERT_EQ(policy(), SCHED_IDLE) << "each wait was short, however much they add up to";
     }
@@ -48,10 +48,10 @@ TEST_F(BackgroundPriorityTest, IsIdleAsLongAsItNeedNotWait) {
 
 TEST_F(BackgroundPriorityTest, TakesItsTurnForAWhileWhenItHadToWait) {
   in_thread([&] {
-    BackgroundPriority priority(statistics);
+    BackgroundPriority priority(BackgroundPriority::kPunctual, statistics);
     has_waited(kLong);
     priority.look();
-    for (int piece = 0; piece < BackgroundPriority::kTurns; ++piece) {
+    for (int piece = 0; piece < BackgroundPriority::kPunctual.turns; ++piece) {
       ASSERT_EQ(policy(), SCHED_OTHER);
       has_waited(kLong * (piece + 2));
       priority.look();
@@ -65,13 +65,13 @@ TEST_F(BackgroundPriorityTest, TakesItsTurnForAWhileWhenItHadToWait) {
 TEST_F(BackgroundPriorityTest, StaysAsItWasWhereTheKernelDoesNotSayHowLongItWaited) {
   std::ofstream(statistics, std::ios::trunc) << "unknown\n";
   in_thread([&] {
-    BackgroundPriority priority(statistics);
+    BackgroundPriority priority(BackgroundPriority::kPunctual, statistics);
     EXPECT_EQ(policy(), SCHED_OTHER);
     priority.look();
     EXPECT_EQ(policy(), SCHED_OTHER);
   });
   in_thread([&] {
-    BackgroundPriority priority(directory.path() / "none");
+    BackgroundPriority priority(BackgroundPriority::kPunctual, directory.path() / "none");
     EXPECT_EQ(policy(), SCHED_OTHER);
   });
 }

@@ -11,9 +11,10 @@ constexpr std::uint64_t kMiB = std::uint64_t{1} << 20U;
 
 using FileIoTest = FileVolumeTest;
 
-TEST_F(FileIoTest, AStreamIsStagedInWholeStripes) {
+TEST_F(FileIoTest, AStreamOfSmallWritesIsStagedInWholeStripes) {
   const File file = volume.create("stream");
-  for (std::uint64_t at = 0; at < 10 * kMiB; at += kMiB) ASSERT_TRUE(volume.write(file, at, filled(kMiB, 1)));
+  constexpr std::uint64_t kWrite = kMiB / 8;
+  for (std::uint64_t at = 0; at < 10 * kMiB; at += kWrite) ASSERT_TRUE(volume.write(file, at, filled(kWrite, 1)));
   EXPECT_EQ(volume.disk->staged_bytes, 2 * kStripeBytes) << "the rest has still to fill a stripe";
   ASSERT_TRUE(volume.flush(file));
   EXPECT_EQ(volume.disk->staged_bytes, 10 * kMiB);

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "core/records.hpp"
+#include "fs/extent_codec.hpp"
 #include "tests/fs/stripes_fixture.hpp"
 
 namespace ephfs::fs::testing {
@@ -44,6 +45,48 @@ TEST(PlacingTest, AShardOnEachOfSixNodesWithTheirReceipts) {
   EXPECT_TRUE(health->local);
   EXPECT_EQ(volume.stripes->counters().staged_bytes, 0U);
   EXPECT_TRUE(volume.check_local(*file)) << "the staged ciphertext stays as a cached copy";
+}
+
+TEST(PlacingTest, WhatNobodyWaitsForIsCodedInNobodysWay) {
+  core::asio::io_context idle;
+  StripesVolume volume(6);
+  volume.unhurried = idle.get_executor();
+  volume.open();
+  volume.start();
+  const auto file = volume.make_file();
+  ASSERT_TRUE(volume.append(*file, kStripeBytes));
+  volume.clock.run_for(1min);
+  EXPECT_EQ(volume.shards_held(), 0U);
+  EXPECT_TRUE(volume.check_all(*file));
+  idle.run();
+  volume.clock.settle();
+  EXPECT_EQ(volume.shards_held(), 6U);
+}
+
+TEST(PlacingTest, WhatAWriterOrAnFsyncMayWaitForIsCodedAtOnce) {
+  core::asio::io_context never;
+  for (const bool fsync : {true, false}) {
+    StripesVolume volume(6);
+    volume.unhurried = never.get_executor();
+    if (fsync) {
+      volume.options.durability = Durability::quorum;
+    } else {
+      volume.options.staging_bytes = kStripeCapacity;
+    }
+    volume.open();
+    if (!fsync) {
+      const auto first = volume.make_file();
+      ASSERT_TRUE(volume.append(*first, kStripeBytes));
+      EXPECT_EQ(volume.append(*first, 1).error().code, Error::would_block);
+    }
+    volume.start();
+    const auto file = volume.make_file();
+    if (fsync) {
+      ASSERT_TRUE(volume.append(*file, kStripeBytes));
+    }
+    volume.clock.run_for(1s);
+    EXPECT_EQ(volume.shards_held(), 6U) << (fsync ? "an fsync" : "a writer");
+  }
 }
 
 TEST(PlacingTest, WithinAPoolThatIsLargerShardsSpread) {

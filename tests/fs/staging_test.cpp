@@ -53,6 +53,38 @@ TEST(StagingTest, SmallFilesShareAStripeAndLargeOnesHaveTheirOwn) {
   EXPECT_TRUE(volume.check_all(*large));
 }
 
+TEST(StagingTest, StreamsDoNotShareStripes) {
+  constexpr std::uint64_t kPiece = std::uint64_t{1} << 20U;
+  StripesVolume volume;
+  volume.open();
+  volume.start();
+  const auto one = volume.make_file();
+  const auto other = volume.make_file();
+  const auto small = volume.make_file();
+  for (std::uint64_t at = 0; at < 4 * kStripeBytes; at += kPiece) {
+    ASSERT_TRUE(volume.append(*one, kPiece));
+    ASSERT_TRUE(volume.append(*other, kPiece));
+    ASSERT_TRUE(volume.append(*small, 1000));
+  }
+  for (const auto* const file : {one.get(), other.get()}) {
+    std::map<StripeNumber, std::uint64_t> past_the_first;
+    for (const auto& extent : file->extents) {
+      if (extent.offset >= kStripeBytes) past_the_first[extent.stripe] += extent.length;
+    }
+    EXPECT_EQ(past_the_first.size(), 3U);
+    for (const auto& [stripe, bytes] : past_the_first) EXPECT_EQ(bytes, kStripeBytes);
+  }
+  // What was kept in memory for coding is what the files hold.
+  for (const auto* const file : {one.get(), other.get(), small.get()}) {
+    ASSERT_TRUE(volume.settle(*file, Durability::full));
+    EXPECT_TRUE(volume.check_local(*file));
+  }
+  std::filesystem::remove_all(volume.options.directory / "cache");
+  volume.close();
+  volume.open();
+  for (const auto* const file : {one.get(), other.get(), small.get()}) EXPECT_TRUE(volume.check_all(*file));
+}
+
 TEST(StagingTest, AnotherBucketIsAnotherStripe) {
   StripesVolume volume(1);
   volume.open();

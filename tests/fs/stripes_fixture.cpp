@@ -120,7 +120,7 @@ void StripesVolume::open() {
   ASSERT_TRUE(broken) << broken.error();
   EXPECT_TRUE(broken->empty()) << ::testing::PrintToString(*broken);
   auto made = Stripes::open({options, *catalog, pool, owner, clock, context.get_executor(),
-                             [this](std::string line) { log.push_back(std::move(line)); }});
+                             [this](std::string line) { log.push_back(std::move(line)); }, unhurried});
   ASSERT_TRUE(made) << made.error();
   stripes = *std::move(made);
 }

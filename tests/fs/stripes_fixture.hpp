@@ -150,6 +150,7 @@ class StripesVolume {
   std::vector<std::unique_ptr<Machine>> machines;
   Pool pool;
   EngineOptions options;
+  core::asio::any_io_executor unhurried;  // none: everything runs on `context`
   core::Signer owner;
   /// When set before open(): what stands between the stripes and the real catalog.
   std::function<std::unique_ptr<meta::Catalog>(std::unique_ptr<meta::Catalog>)> wrap_catalog;
