@@ -10,6 +10,13 @@ NAMESPACE = "ephfs-bench"
 ADDRESS = "10.98.0.1"
 
 
+def processor_seconds(process):
+    """Of a process, by its number, in user mode and in the kernel."""
+    with open(f"/proc/{process}/stat", encoding="ascii") as stat:
+        fields = stat.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def run(*command, **options):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
     if done.returncode != 0:
@@ -63,15 +70,9 @@ class Embedded(Mount):
         subprocess.run([self.ephfs, "umount", self.path], check=False, capture_output=True)
 
     def process(self):
-        """The daemon's directory in /proc."""
+        """The daemon's number."""
         with open(os.path.join(self.store, "volume.lock"), encoding="ascii") as lock:
-            return f"/proc/{int(lock.read())}"
-
-    def processor_seconds(self):
-        """Of the daemon, in user mode and in the kernel."""
-        with open(self.process() + "/stat", encoding="ascii") as stat:
-            fields = stat.read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            return int(lock.read())
 
 
 class SixNodes(Mount):
