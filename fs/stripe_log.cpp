@@ -143,7 +143,7 @@ Result<StripeLog::EntryPtr> StripeLog::open_stripe_locked(const Bucket& bucket) 
   meta::StripeRecord& record = entry->record;
   record.number = {next_number_};
   record.id = core::random_id<core::StripeId>();
-  record.algorithm = core::preferred_aead();
+  record.format = core::preferred_block_format();
   record.profile = bucket.profile;
   record.length = kStripeCapacity;
   record.deadline = bucket.end;
@@ -159,7 +159,7 @@ Result<StripeLog::EntryPtr> StripeLog::open_stripe_locked(const Bucket& bucket) 
 }
 
 Result<> StripeLog::write_piece(const Piece& piece, const StageRequest& request) {
-  ExtentCodec codec(piece.entry->record.algorithm, request.cipher, piece.entry->record.id);
+  ExtentCodec codec(piece.entry->record.format, request.cipher, piece.entry->record.id);
   if (piece.whole) {
     EPHFS_TRY(const bool written, write_whole(piece, codec));
     if (written) return {};

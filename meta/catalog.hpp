@@ -12,7 +12,7 @@
 #include <variant>
 #include <vector>
 
-#include "core/aead.hpp"
+#include "core/block_format.hpp"
 #include "core/bytes.hpp"
 #include "core/erasure.hpp"
 #include "core/ids.hpp"
@@ -73,7 +73,7 @@ struct StripeRecord {
   StripeNumber number;
   core::StripeId id;
   StripeState state = StripeState::open;
-  core::AeadAlgorithm algorithm = core::AeadAlgorithm::aes_256_gcm;
+  core::BlockFormat format = core::BlockFormat::aes_256_gcm_4k;
   core::Profile profile;
   std::uint64_t length = 0;  // bytes of ciphertext, padding not counted
   std::uint64_t live = 0;    // bytes of extents that still count; kept by the catalog, ignored when put

@@ -474,7 +474,7 @@ TEST_P(CatalogContract, RemembersTheDeadUntilToldToForget) {
                       {extent(7, 0, 10, 3), extent(7, 10, 20, 4, 96)}};
   DeadFileRecord other{{8}, id_of<core::FileId>(8), DeathCause::expired, {600}, Deadline(), 1, false, {}};
   DeadStripeRecord stripe{
-      {3}, id_of<core::StripeId>(3), core::AeadAlgorithm::xchacha20_poly1305, {2, 1}, 4096, at(900), {700}};
+      {3}, id_of<core::StripeId>(3), core::BlockFormat::xchacha20_poly1305_4k, {2, 1}, 4096, at(900), {700}};
   DeadShardRecord shard{
       {3}, 1, id_of<core::ShardId>(5), id_of<core::NodeId>(9), 2048, at(900), core::Bytes(4), {}, core::Instant{900}};
   DeadShardRecord later = shard;
