@@ -257,9 +257,9 @@ class Catalog {
 
   /// A file's extents by offset. They never overlap.
   [[nodiscard]] virtual Result<std::vector<ExtentRecord>> extents(InodeNumber number) const = 0;
-  /// The one that begins there.
-  [[nodiscard]] virtual Result<std::optional<ExtentRecord>> extent_at(InodeNumber number,
-                                                                      std::uint64_t offset) const = 0;
+  /// Those that begin at one of these offsets, which rise; of one moment.
+  [[nodiscard]] virtual Result<std::vector<ExtentRecord>> extents_at(
+      InodeNumber number, const std::vector<std::uint64_t>& offsets) const = 0;
   /// Extents that lie in a stripe.
   [[nodiscard]] virtual Result<std::vector<ExtentRecord>> extents_in(StripeNumber stripe) const = 0;
 
