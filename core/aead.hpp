@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bulk encryption of extents: authenticated blocks with a 16-byte tag. AES-256-GCM (OpenSSL, NIST SP 800-38D) where the
+// Bulk encryption of extents: authenticated blocks with a 16-byte tag. AES-256-GCM (NIST SP 800-38D) where the
 // processor has AES and carry-less multiplication, else XChaCha20-Poly1305 (libsodium); the algorithm is recorded with
 // what it encrypted.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "core/bytes.hpp"
 #include "core/result.hpp"
@@ -19,8 +20,8 @@ constexpr std::size_t kAeadTagBytes = 16;
 /// The faster of the two on this processor.
 [[nodiscard]] AeadAlgorithm preferred_aead();
 
-/// Encrypts and opens blocks under one key. Setting a key up costs about a microsecond, so an object serves all blocks
-/// of an extent; give it back its memory by destroying it (the key schedule is wiped). One thread at a time.
+/// Encrypts and opens blocks under one key. Setting a key up costs more than a small block, so an object serves all
+/// blocks of an extent; give it back its memory by destroying it (the key schedule is wiped). One thread at a time.
 class Aead {
  public:
   /// `key` is read here and not kept by reference.
@@ -38,7 +39,7 @@ class Aead {
 
  private:
   struct State;
-  State* state_;
+  std::unique_ptr<State> state_;
 };
 
 /// Derives a key from `key` for a purpose: BLAKE2b keyed with `key` over the 8-character `purpose` and `salt` (any

@@ -38,15 +38,17 @@ Result<> Ciphertext::copy(std::uint64_t offset, core::MutableByteView out) const
 Result<> open_slice(const meta::StripeRecord& record, const WantedSlice& wanted, const CiphertextSource& source,
                     BufferPool& pool) {
   EPHFS_CHECK(wanted.cipher.key != nullptr, "who reads has the file's key");
-  ExtentCodec codec(record.algorithm, wanted.cipher, record.id);
+  const std::uint64_t block = core::block_bytes_of(record.format);
+  const std::uint64_t window = kWindowBytes / (block + core::kAeadTagBytes) * block;
+  ExtentCodec codec(record.format, wanted.cipher, record.id);
   const auto scratch = pool.take();
   std::uint64_t offset = wanted.offset;
   core::MutableByteView out = wanted.out;
   while (!out.empty()) {
     // Windows end on the extent's own blocks, so that no block is opened twice.
-    const std::uint64_t into = (offset - wanted.extent.origin_offset) % kBlockBytes;
-    const std::uint64_t length = std::min<std::uint64_t>(out.size(), plain_capacity(kWindowBytes) - into);
-    EPHFS_TRY(const BlockCut cut, cut_blocks(wanted.extent, offset, length));
+    const std::uint64_t into = (offset - wanted.extent.origin_offset) % block;
+    const std::uint64_t length = std::min<std::uint64_t>(out.size(), window - into);
+    EPHFS_TRY(const BlockCut cut, cut_blocks(record.format, wanted.extent, offset, length));
     if (cut.stripe_offset + cut.sealed_bytes > record.length) {
       return fail(Error::damaged, stripe_text(record.number) + ": an extent reaches past its end");
     }

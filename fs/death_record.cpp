@@ -38,7 +38,7 @@ void remember_stripe(const meta::StripeRecord& stripe, const std::vector<meta::P
   meta::DeadStripeRecord dead;
   dead.number = stripe.number;
   dead.id = stripe.id;
-  dead.algorithm = stripe.algorithm;
+  dead.format = stripe.format;
   dead.profile = stripe.profile;
   dead.length = stripe.length;
   dead.deadline = stripe.deadline;

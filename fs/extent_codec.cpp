@@ -34,9 +34,11 @@ Associated associated_data(const core::FileId& file, std::uint64_t file_offset, 
 
 }  // namespace
 
-Result<BlockCut> cut_blocks(const meta::ExtentRecord& extent, std::uint64_t offset, std::uint64_t length) {
+Result<BlockCut> cut_blocks(core::BlockFormat format, const meta::ExtentRecord& extent, std::uint64_t offset,
+                            std::uint64_t length) {
+  const std::uint64_t block = core::block_bytes_of(format);
   const bool possible = extent.origin_length > 0 && extent.origin_length <= kStripeBytes &&
-                        extent.stripe_offset <= kStripeCapacity - sealed_length(extent.origin_length) &&
+                        extent.stripe_offset <= kStripeCapacity - sealed_length(extent.origin_length, block) &&
                         extent.origin_offset <= kFileBytesMax && extent.offset >= extent.origin_offset &&
                         extent.offset - extent.origin_offset <= extent.origin_length &&
                         extent.length <= extent.origin_length - (extent.offset - extent.origin_offset);
@@ -50,23 +52,26 @@ Result<BlockCut> cut_blocks(const meta::ExtentRecord& extent, std::uint64_t offs
   }
   const std::uint64_t from = offset - extent.origin_offset;
   BlockCut cut;
-  cut.first = from / kBlockBytes;
-  cut.count = (from + length - 1) / kBlockBytes - cut.first + 1;
-  cut.stripe_offset = extent.stripe_offset + cut.first * kSealedBlockBytes;
-  const std::uint64_t plain_end = std::min((cut.first + cut.count) * kBlockBytes, extent.origin_length);
-  cut.sealed_bytes = sealed_length(plain_end - cut.first * kBlockBytes);
+  cut.first = from / block;
+  cut.count = (from + length - 1) / block - cut.first + 1;
+  cut.stripe_offset = extent.stripe_offset + cut.first * (block + core::kAeadTagBytes);
+  const std::uint64_t plain_end = std::min((cut.first + cut.count) * block, extent.origin_length);
+  cut.sealed_bytes = sealed_length(plain_end - cut.first * block, block);
   return cut;
 }
 
-ExtentCodec::ExtentCodec(core::AeadAlgorithm algorithm, const FileCipher& cipher, const core::StripeId& stripe)
-    : aead_(algorithm, core::derive_key(*cipher.key, kKeyPurpose, stripe.view())), file_(cipher.file) {}
+ExtentCodec::ExtentCodec(core::BlockFormat format, const FileCipher& cipher, const core::StripeId& stripe)
+    : aead_(core::algorithm_of(format), core::derive_key(*cipher.key, kKeyPurpose, stripe.view())),
+      block_(core::block_bytes_of(format)),
+      file_(cipher.file) {}
 
 void ExtentCodec::seal(std::uint64_t file_offset, std::uint64_t stripe_offset, ByteView plain, MutableByteView out) {
   static core::Probe probe("stage", "encrypt");
   const core::ProbeScope scope(probe, plain.size());
-  EPHFS_CHECK(out.size() == sealed_length(plain.size()), "ciphertext has room for exactly its plaintext and tags");
+  EPHFS_CHECK(out.size() == sealed_length(plain.size(), block_),
+              "ciphertext has room for exactly its plaintext and tags");
   while (!plain.empty()) {
-    const ByteView block = plain.first(std::min<std::size_t>(plain.size(), kBlockBytes));
+    const ByteView block = plain.first(std::min<std::size_t>(plain.size(), block_));
     const std::size_t sealed = block.size() + core::kAeadTagBytes;
     const Associated associated = associated_data(file_, file_offset, block.size());
     aead_.seal(stripe_offset, associated, block, out.first(sealed));
@@ -82,14 +87,14 @@ bool ExtentCodec::open(const meta::ExtentRecord& extent, const BlockCut& cut, By
   static core::Probe probe("stage", "decrypt");
   const core::ProbeScope scope(probe, sealed.size());
   EPHFS_CHECK(sealed.size() == cut.sealed_bytes, "the ciphertext is that of the cut");
-  std::array<std::byte, kBlockBytes> partial;
+  std::array<std::byte, core::kBlockBytesMax> partial;
   const std::uint64_t end = offset + out.size();
   for (std::uint64_t i = 0; i < cut.count; ++i) {
-    const std::size_t taken = std::min<std::size_t>(sealed.size(), kSealedBlockBytes);
+    const std::size_t taken = std::min<std::size_t>(sealed.size(), block_ + core::kAeadTagBytes);
     const ByteView block = sealed.first(taken);
     sealed = sealed.subspan(taken);
-    const std::uint64_t file_offset = extent.origin_offset + (cut.first + i) * kBlockBytes;
-    const std::uint64_t stripe_offset = cut.stripe_offset + i * kSealedBlockBytes;
+    const std::uint64_t file_offset = extent.origin_offset + (cut.first + i) * block_;
+    const std::uint64_t stripe_offset = cut.stripe_offset + i * (block_ + core::kAeadTagBytes);
     const std::size_t length = taken - core::kAeadTagBytes;
     const Associated associated = associated_data(file_, file_offset, length);
     const std::uint64_t from = std::max(file_offset, offset);

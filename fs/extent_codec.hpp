@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How an extent is encrypted: blocks of kBlockBytes of plaintext, counted from the extent's own start in the file, each
-// sealed by itself (docs/formats.md, "Extents").
+// How an extent is encrypted: blocks of plaintext of the size that its stripe's format says, counted from the extent's
+// own start in the file, each sealed by itself (docs/formats.md, "Extents").
 //
 // The key is derived from the file key and the stripe's random id; a block's nonce is its offset in the stripe. A
 // stripe is appended to once and never written over, so no nonce is used twice under a key. The associated data (file
@@ -8,15 +8,17 @@
 #pragma once
 
 #include "core/aead.hpp"
+#include "core/block_format.hpp"
 #include "fs/stripes.hpp"
 
 namespace ephfs::fs {
 
+using core::kBlockBytes;
 constexpr std::uint64_t kSealedBlockBytes = kBlockBytes + core::kAeadTagBytes;
 
 /// Bytes in a stripe of an extent of `plain` bytes.
-[[nodiscard]] constexpr std::uint64_t sealed_length(std::uint64_t plain) {
-  return plain + (plain + kBlockBytes - 1) / kBlockBytes * core::kAeadTagBytes;
+[[nodiscard]] constexpr std::uint64_t sealed_length(std::uint64_t plain, std::uint64_t block = kBlockBytes) {
+  return plain + (plain + block - 1) / block * core::kAeadTagBytes;
 }
 
 /// The most plaintext whose sealed length is at most `room`.
@@ -36,16 +38,18 @@ struct BlockCut {
   std::uint64_t sealed_bytes = 0;   // of their ciphertext
 };
 
-/// The blocks that hold plaintext [offset, offset + length) of the file. damaged for an extent that cannot be, and
-/// invalid_argument for a range outside its slice or empty.
-[[nodiscard]] Result<BlockCut> cut_blocks(const meta::ExtentRecord& extent, std::uint64_t offset, std::uint64_t length);
+/// The blocks that hold plaintext [offset, offset + length) of the file, in a stripe of `format`. damaged for an extent
+/// that cannot be, and invalid_argument for a range outside its slice or empty.
+[[nodiscard]] Result<BlockCut> cut_blocks(core::BlockFormat format, const meta::ExtentRecord& extent,
+                                          std::uint64_t offset, std::uint64_t length);
 
 /// Seals and opens extents of one file in one stripe. One thread at a time.
 class ExtentCodec {
  public:
-  ExtentCodec(core::AeadAlgorithm algorithm, const FileCipher& cipher, const core::StripeId& stripe);
+  ExtentCodec(core::BlockFormat format, const FileCipher& cipher, const core::StripeId& stripe);
 
-  /// Encrypts plaintext that starts at `file_offset`, for `stripe_offset`; `out` is sealed_length(plain.size()) long.
+  /// Encrypts plaintext that starts at `file_offset`, for `stripe_offset`; `out` is as long as
+  /// it is sealed.
   void seal(std::uint64_t file_offset, std::uint64_t stripe_offset, core::ByteView plain, core::MutableByteView out);
 
   /// Opens `sealed`, the ciphertext of `cut`, into `out`, which starts at `offset` of the file. False, with nothing of
@@ -55,6 +59,7 @@ class ExtentCodec {
 
  private:
   core::Aead aead_;
+  std::uint64_t block_;  // bytes of plaintext in a block
   core::FileId file_;
 };
 

@@ -44,8 +44,15 @@ Effort effort_of(const fuse_buf& request, const fuse_in_header& header) {
       std::memcpy(&read, static_cast<const char*>(request.mem) + sizeof header, sizeof read);
       return read.size > kShortBytesMax ? Effort::much : Effort::little;
     }
-    case FUSE_WRITE:
-      return request.size > kShortBytesMax ? Effort::much : Effort::little;
+    case FUSE_WRITE: {
+      if (request.size > kShortBytesMax) return Effort::much;
+      fuse_write_in write{};
+      if (request.size < sizeof header + sizeof write) return Effort::little;
+      std::memcpy(&write, static_cast<const char*>(request.mem) + sizeof header, sizeof write);
+      // Pages that the kernel writes back come by the hundred, and all of them change one file: another thread would
+      // only wait for this one.
+      return (write.write_flags & FUSE_WRITE_CACHE) != 0 ? Effort::none : Effort::little;
+    }
     case FUSE_READDIR:
     case FUSE_READDIRPLUS:
     case FUSE_FALLOCATE:

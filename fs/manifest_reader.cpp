@@ -40,7 +40,7 @@ std::shared_ptr<const StripeRows> ManifestReader::rows_of(std::uint32_t stripe) 
   rows->record.number = {std::int64_t{stripe} + 1};
   rows->record.id = described.id;
   rows->record.state = meta::StripeState::placed;
-  rows->record.algorithm = described.algorithm;
+  rows->record.format = described.format;
   rows->record.profile = described.profile;
   rows->record.length = described.length;
   rows->record.deadline = manifest_.deadline;
@@ -85,7 +85,7 @@ Result<std::vector<ManifestReader::Job>> ManifestReader::plan() const {
     extent.stripe_offset = part.stripe_offset;
     extent.origin_offset = part.origin_offset;
     extent.origin_length = part.origin_length;
-    EPHFS_TRY(const BlockCut cut, cut_blocks(extent, extent.offset, extent.length));
+    EPHFS_TRY(const BlockCut cut, cut_blocks(job.rows->record.format, extent, extent.offset, extent.length));
     if (cut.stripe_offset + cut.sealed_bytes > job.rows->record.length) {
       return fail(Error::damaged, "manifest: an extent reaches past its stripe");
     }

@@ -57,7 +57,6 @@ struct EngineOptions {
 };
 
 constexpr std::uint64_t kStripeBytes = std::uint64_t{4} << 20U;  // ciphertext in a full stripe
-constexpr std::uint64_t kBlockBytes = std::uint64_t{16} << 10U;  // plaintext in an AEAD block
 constexpr std::uint64_t kFileBytesMax = std::uint64_t{1} << 60U;
 constexpr std::size_t kNameBytesMax = 255;
 

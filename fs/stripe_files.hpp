@@ -84,7 +84,7 @@ class StripeFiles {
   core::Deadline remove_expired(core::Instant now);
   [[nodiscard]] std::uint64_t cached_bytes() const;
 
-  static constexpr std::uint64_t kChunkBytes = 16U << 10U;
+  static constexpr std::uint64_t kChunkBytes = 4U << 10U;
 
  private:
   struct Entry {

@@ -151,7 +151,7 @@ Result<StripeLog::EntryPtr> StripeLog::open_stripe_locked(const Bucket& bucket) 
   meta::StripeRecord& record = entry->record;
   record.number = {next_number_};
   record.id = core::random_id<core::StripeId>();
-  record.algorithm = core::preferred_aead();
+  record.format = core::preferred_block_format();
   record.profile = bucket.profile;
   record.length = kStripeCapacity;
   record.deadline = bucket.end;
@@ -169,7 +169,7 @@ Result<StripeLog::EntryPtr> StripeLog::open_stripe_locked(const Bucket& bucket) 
 
 /// Encrypts a piece and writes it, window by window while it is in the processor's cache.
 Result<> StripeLog::write_piece(const Piece& piece, const StageRequest& request) {
-  ExtentCodec codec(piece.entry->record.algorithm, request.cipher, piece.entry->record.id);
+  ExtentCodec codec(piece.entry->record.format, request.cipher, piece.entry->record.id);
   const auto scratch = piece.memory ? nullptr : context_.scratch.take();
   core::ByteView rest = piece.plain;
   std::uint64_t file_offset = piece.file_offset;

@@ -31,7 +31,7 @@ using core::BufferPool;
 using core::shared_part;
 
 /// Extents are encrypted and decrypted this much at a time: so many sealed blocks.
-constexpr std::uint64_t kWindowBytes = 16 * kSealedBlockBytes;
+constexpr std::uint64_t kWindowBytes = 64 * kSealedBlockBytes;
 
 /// A stripe in staging, as readers and the placer see it.
 struct StagedView {

@@ -60,7 +60,7 @@ Result<> StripeReader::read_local(const WantedSlice& wanted, bool& cache_damaged
   EPHFS_TRY(const auto rows, state_.table.find(number));
   const meta::StripeRecord& record = rows->record;
   EPHFS_TRY_VOID(check_lives(record));
-  EPHFS_TRY(const BlockCut cut, cut_blocks(wanted.extent, wanted.offset, wanted.out.size()));
+  EPHFS_TRY(const BlockCut cut, cut_blocks(record.format, wanted.extent, wanted.offset, wanted.out.size()));
   const StripeName name{number, record.id};
   const auto file = state_.files->cached_range(name, cut.stripe_offset, cut.sealed_bytes);
   if (!file) return fail(Error::would_block);
@@ -89,7 +89,7 @@ awaitable<Result<>> StripeReader::read(meta::ExtentRecord extent, FileCipher cip
       if ((*again)->record.state == meta::StripeState::placed) continue;
       co_return fail(Error::damaged, stripe_text(extent.stripe) + " is neither staged nor placed");
     }
-    const auto cut = cut_blocks(extent, offset, out.size());
+    const auto cut = cut_blocks((*rows)->record.format, extent, offset, out.size());
     if (!cut) co_return cut.error();
     if (cut->stripe_offset + cut->sealed_bytes > (*rows)->record.length) {
       co_return fail(Error::damaged, stripe_text(extent.stripe) + ": an extent reaches past its end");

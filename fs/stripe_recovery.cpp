@@ -45,11 +45,12 @@ Result<> StripeLog::recover_open(const meta::StripeRecord& open) {
   record.state = meta::StripeState::sealed;
   record.length = 0;
   for (const auto& extent : extents) {
-    if (const auto cut = cut_blocks(extent, extent.offset, extent.length); !cut) {
+    if (const auto cut = cut_blocks(record.format, extent, extent.offset, extent.length); !cut) {
       context_.log("stripe " + std::to_string(record.number.value) + ": " + cut.error().message());
       continue;
     }
-    record.length = std::max(record.length, extent.stripe_offset + sealed_length(extent.origin_length));
+    record.length = std::max(
+        record.length, extent.stripe_offset + sealed_length(extent.origin_length, core::block_bytes_of(record.format)));
   }
   EPHFS_TRY(record.deadline, last_deadline(extents));
   const auto file = context_.files.open_staged({record.number, record.id});

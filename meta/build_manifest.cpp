@@ -29,7 +29,7 @@ Result<std::optional<ManifestStripe>> describe_stripe(const Catalog& catalog, St
   }
   ManifestStripe stripe;
   stripe.id = record->id;
-  stripe.algorithm = record->algorithm;
+  stripe.format = record->format;
   stripe.profile = record->profile;
   stripe.length = record->length;
   stripe.shard_bytes = core::shard_bytes(record->length, record->profile);
@@ -45,7 +45,7 @@ Result<std::optional<ManifestStripe>> recall_stripe(const Catalog& catalog, Stri
   if (!dead) return describe_stripe(catalog, number);
   ManifestStripe stripe;
   stripe.id = dead->id;
-  stripe.algorithm = dead->algorithm;
+  stripe.format = dead->format;
   stripe.profile = dead->profile;
   stripe.length = dead->length;
   stripe.shard_bytes = core::shard_bytes(dead->length, dead->profile);

@@ -12,7 +12,7 @@
 #include <variant>
 #include <vector>
 
-#include "core/aead.hpp"
+#include "core/block_format.hpp"
 #include "core/bytes.hpp"
 #include "core/erasure.hpp"
 #include "core/ids.hpp"
@@ -73,7 +73,7 @@ struct StripeRecord {
   StripeNumber number;
   core::StripeId id;
   StripeState state = StripeState::open;
-  core::AeadAlgorithm algorithm = core::AeadAlgorithm::aes_256_gcm;
+  core::BlockFormat format = core::BlockFormat::aes_256_gcm_4k;
   core::Profile profile;
   std::uint64_t length = 0;  // bytes of ciphertext, padding not counted
   std::uint64_t live = 0;    // bytes of extents that still count; kept by the catalog, ignored when put
@@ -257,9 +257,9 @@ class Catalog {
 
   /// A file's extents by offset. They never overlap.
   [[nodiscard]] virtual Result<std::vector<ExtentRecord>> extents(InodeNumber number) const = 0;
-  /// The one that begins there.
-  [[nodiscard]] virtual Result<std::optional<ExtentRecord>> extent_at(InodeNumber number,
-                                                                      std::uint64_t offset) const = 0;
+  /// Those that begin at one of these offsets, which rise; of one moment.
+  [[nodiscard]] virtual Result<std::vector<ExtentRecord>> extents_at(
+      InodeNumber number, const std::vector<std::uint64_t>& offsets) const = 0;
   /// Extents that lie in a stripe.
   [[nodiscard]] virtual Result<std::vector<ExtentRecord>> extents_in(StripeNumber stripe) const = 0;
 

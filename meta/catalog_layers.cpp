@@ -199,14 +199,67 @@ Result<std::vector<ExtentRecord>> CatalogLayers::extents(InodeNumber number) con
   return extents;
 }
 
-Result<std::optional<ExtentRecord>> CatalogLayers::extent_at(InodeNumber number, std::uint64_t offset) const {
+const std::optional<ExtentRecord>* CatalogLayers::overlaid_extent(InodeNumber number, std::uint64_t offset) const {
+  static constexpr std::optional<ExtentRecord> kNone;
   for (const auto* overlay : overlays()) {
     const auto found = overlay->extents().find({number, offset});
-    if (found != overlay->extents().end()) return found->second;
-    if (overlay->hides(number)) return std::optional<ExtentRecord>();
+    if (found != overlay->extents().end()) return &found->second;
+    if (overlay->hides(number)) return &kNone;
   }
-  if (is_new(number)) return std::optional<ExtentRecord>();
-  return below_.extent_at(number, offset);
+  return is_new(number) ? &kNone : nullptr;
+}
+
+Result<std::vector<ExtentRecord>> CatalogLayers::extents_at(InodeNumber number,
+                                                            const std::vector<std::uint64_t>& offsets) const {
+  std::vector<std::uint64_t> below;
+  for (const std::uint64_t offset : offsets) {
+    if (overlaid_extent(number, offset) == nullptr) below.push_back(offset);
+  }
+  std::vector<ExtentRecord> found;
+  if (!below.empty()) {
+    EPHFS_TRY(found, below_.extents_at(number, below));
+  }
+  if (below.size() == offsets.size()) return found;
+  for (const std::uint64_t offset : offsets) {
+    const auto* said = overlaid_extent(number, offset);
+    if (said != nullptr && *said) found.push_back(**said);
+  }
+  std::ranges::sort(found, {}, &ExtentRecord::offset);
+  return found;
+}
+
+Result<std::optional<ExtentRecord>> CatalogLayers::extent_at(InodeNumber number, std::uint64_t offset) const {
+  if (const auto* said = overlaid_extent(number, offset)) return *said;
+  const auto asked = extents_below_.find(number);
+  EPHFS_CHECK(asked != extents_below_.end(), "what changes has been asked for");
+  const auto found = std::ranges::lower_bound(asked->second, offset, {}, [](const auto& one) { return one.first; });
+  EPHFS_CHECK(found != asked->second.end() && found->first == offset, "what changes has been asked for");
+  return found->second;
+}
+
+Result<> CatalogLayers::ask_for_extents(const Changes& changes) {
+  std::map<InodeNumber, std::vector<std::uint64_t>> wanted;
+  for (const Change& change : changes) {
+    if (const auto* put = std::get_if<PutExtent>(&change)) {
+      wanted[put->extent.inode].push_back(put->extent.offset);
+    } else if (const auto* drop = std::get_if<DropExtent>(&change)) {
+      wanted[drop->inode].push_back(drop->offset);
+    }
+  }
+  for (auto& [number, offsets] : wanted) {
+    std::erase_if(offsets, [&](std::uint64_t offset) { return overlaid_extent(number, offset) != nullptr; });
+    if (offsets.empty()) continue;
+    std::ranges::sort(offsets);
+    offsets.erase(std::unique(offsets.begin(), offsets.end()), offsets.end());
+    EPHFS_TRY(const auto found, below_.extents_at(number, offsets));
+    auto& known = extents_below_[number];
+    auto next = found.begin();
+    for (const std::uint64_t offset : offsets) {
+      known.emplace_back(offset, std::nullopt);
+      if (next != found.end() && next->offset == offset) known.back().second = *next++;
+    }
+  }
+  return {};
 }
 
 Result<std::optional<StripeRecord>> CatalogLayers::stripe(StripeNumber number) const {
@@ -387,9 +440,10 @@ Result<CatalogOverlay> CatalogLayers::overlay_of(const Changes& changes) const {
   std::ranges::copy(overlays(), with.overlays_.begin() + 1);
   with.overlays_.front() = &newest;
   ++with.count_;
+  for (const Change& change : changes) EPHFS_TRY_VOID(check_change(change));
+  EPHFS_TRY_VOID(with.ask_for_extents(changes));
   Counting counting(with, newest);
   for (const Change& change : changes) {
-    EPHFS_TRY_VOID(check_change(change));
     if (const auto* drop = std::get_if<DropInode>(&change); drop != nullptr && !is_new(drop->inode)) {
       EPHFS_TRY(with.ties_below_[drop->inode], below_.ties(drop->inode));
     }
@@ -411,9 +465,14 @@ Result<> CatalogLayers::check_references() const {
   for (const auto& [place, value] : newest.xattrs()) {
     if (value) EPHFS_TRY_VOID(require_inode(place.first));
   }
+  // Extents of one file, in a few stripes, come by the hundred.
+  std::optional<InodeNumber> known_inode;
+  std::unordered_set<StripeNumber> known_stripes;
   for (const auto& [key, extent] : newest.extents()) {
     if (!extent) continue;
-    EPHFS_TRY_VOID(require_inode(key.first));
+    if (key.first != known_inode) EPHFS_TRY_VOID(require_inode(key.first));
+    known_inode = key.first;
+    if (!known_stripes.insert(extent->stripe).second) continue;
     EPHFS_TRY(const auto stripe, this->stripe(extent->stripe));
     if (!stripe) return leads_nowhere("an extent in no stripe, of " + words(key.first));
   }

@@ -33,7 +33,8 @@ class CatalogLayers {
   [[nodiscard]] Result<std::optional<core::Bytes>> xattr(InodeNumber number, const std::string& name) const;
   [[nodiscard]] Result<std::vector<std::string>> xattr_names(InodeNumber number) const;
   [[nodiscard]] Result<std::vector<ExtentRecord>> extents(InodeNumber number) const;
-  [[nodiscard]] Result<std::optional<ExtentRecord>> extent_at(InodeNumber number, std::uint64_t offset) const;
+  [[nodiscard]] Result<std::vector<ExtentRecord>> extents_at(InodeNumber number,
+                                                             const std::vector<std::uint64_t>& offsets) const;
   [[nodiscard]] Result<std::optional<StripeRecord>> stripe(StripeNumber number) const;
   [[nodiscard]] Result<std::vector<PlacementRecord>> placements(StripeNumber stripe) const;
   [[nodiscard]] Result<std::vector<StripeRecord>> dead_stripes(core::Instant now, std::size_t limit) const;
@@ -54,6 +55,11 @@ class CatalogLayers {
   /// What the catalog below says of an inode that is not new; null where it has to be asked by parts.
   [[nodiscard]] const InodeTies* ties_below(InodeNumber number) const;
   [[nodiscard]] Result<bool> has_names(InodeNumber directory) const;
+  /// What the overlays alone say; null when they say nothing, and an empty optional when there is none.
+  [[nodiscard]] const std::optional<ExtentRecord>* overlaid_extent(InodeNumber number, std::uint64_t offset) const;
+  [[nodiscard]] Result<std::optional<ExtentRecord>> extent_at(InodeNumber number, std::uint64_t offset) const;
+  /// Asks the catalog below at once for all extents that the changes put or drop.
+  [[nodiscard]] Result<> ask_for_extents(const Changes& changes);
   [[nodiscard]] Result<bool> has_inode(InodeNumber number) const;
   /// That everything the newest overlay put leads somewhere, and nothing leads to what it dropped.
   [[nodiscard]] Result<> check_references() const;
@@ -65,6 +71,8 @@ class CatalogLayers {
   std::array<const CatalogOverlay*, 3> overlays_;
   std::size_t count_;
   std::map<InodeNumber, InodeTies> ties_below_;  // of what is being dropped, read at once
+  /// Below, of what is being changed, read at once: by offset.
+  std::map<InodeNumber, std::vector<std::pair<std::uint64_t, std::optional<ExtentRecord>>>> extents_below_;
 };
 
 }  // namespace ephfs::meta

@@ -99,7 +99,7 @@ class Encoder {
     number(stripe.number.value);
     raw(stripe.id.view());
     number(static_cast<std::uint8_t>(stripe.state));
-    number(static_cast<std::uint8_t>(stripe.algorithm));
+    number(static_cast<std::uint8_t>(stripe.format));
     number(stripe.profile.k);
     number(stripe.profile.m);
     number(stripe.length);
@@ -311,7 +311,7 @@ class Decoder {
     stripe.number = {number<std::int64_t>()};
     stripe.id = id<core::StripeId>();
     stripe.state = static_cast<StripeState>(small(static_cast<std::uint8_t>(StripeState::placed)));
-    stripe.algorithm = static_cast<core::AeadAlgorithm>(number<std::uint8_t>());
+    stripe.format = static_cast<core::BlockFormat>(number<std::uint8_t>());
     stripe.profile.k = number<std::uint8_t>();
     stripe.profile.m = number<std::uint8_t>();
     stripe.length = number<std::uint64_t>();

@@ -17,10 +17,6 @@ bool is_profile(core::Profile profile) {
   return profile.k >= 1 && profile.k <= core::kDataShardsMax && profile.m <= core::kParityShardsMax;
 }
 
-bool is_algorithm(core::AeadAlgorithm algorithm) {
-  return algorithm == core::AeadAlgorithm::aes_256_gcm || algorithm == core::AeadAlgorithm::xchacha20_poly1305;
-}
-
 bool is_index(std::uint8_t index) {
   return index < core::kDataShardsMax + core::kParityShardsMax;
 }
@@ -58,7 +54,7 @@ struct Rules {
   }
   Result<> operator()(const PutStripe& put) const {
     const StripeRecord& stripe = put.stripe;
-    if (stripe.number.value <= 0 || stripe.state > StripeState::placed || !is_algorithm(stripe.algorithm) ||
+    if (stripe.number.value <= 0 || stripe.state > StripeState::placed || !core::is_known(stripe.format) ||
         !is_profile(stripe.profile) || stripe.length > kNumberMax) {
       return refuse("no record of stripe " + std::to_string(stripe.number.value));
     }
@@ -81,7 +77,7 @@ struct Rules {
   }
   Result<> operator()(const PutDeadStripe& put) const {
     const DeadStripeRecord& dead = put.stripe;
-    if (dead.number.value <= 0 || !is_algorithm(dead.algorithm) || !is_profile(dead.profile) ||
+    if (dead.number.value <= 0 || !core::is_known(dead.format) || !is_profile(dead.profile) ||
         dead.length > kNumberMax) {
       return refuse("no record of dead stripe " + std::to_string(dead.number.value));
     }

@@ -7,7 +7,7 @@
 #include <optional>
 #include <vector>
 
-#include "core/aead.hpp"
+#include "core/block_format.hpp"
 #include "core/bytes.hpp"
 #include "core/erasure.hpp"
 #include "core/ids.hpp"
@@ -52,7 +52,7 @@ constexpr std::size_t kDeadExtentsMax = 16384;
 struct DeadStripeRecord {
   StripeNumber number;
   core::StripeId id;
-  core::AeadAlgorithm algorithm = core::AeadAlgorithm::aes_256_gcm;
+  core::BlockFormat format = core::BlockFormat::aes_256_gcm_4k;
   core::Profile profile;
   std::uint64_t length = 0;
   Deadline deadline;

@@ -70,8 +70,9 @@ class JournaledCatalog final : public Catalog {
     return journal_->with_layers([&](const CatalogLayers& layers) { return layers.extents(number); });
   }
 
-  Result<std::optional<ExtentRecord>> extent_at(InodeNumber number, std::uint64_t offset) const override {
-    return journal_->with_layers([&](const CatalogLayers& layers) { return layers.extent_at(number, offset); });
+  Result<std::vector<ExtentRecord>> extents_at(InodeNumber number,
+                                               const std::vector<std::uint64_t>& offsets) const override {
+    return journal_->with_layers([&](const CatalogLayers& layers) { return layers.extents_at(number, offsets); });
   }
   Result<StripeNumber> last_stripe() const override {
     const StripeNumber newest = journal_->last_stripe();

@@ -27,10 +27,7 @@ bool lies_within(std::uint64_t offset, std::uint64_t length, std::uint64_t begin
 const char* fault_of(const ManifestStripe& stripe) {
   const auto [k, m] = stripe.profile;
   if (k < 1 || k > core::kDataShardsMax || m > core::kParityShardsMax) return "a stripe's profile";
-  if (stripe.algorithm != core::AeadAlgorithm::aes_256_gcm &&
-      stripe.algorithm != core::AeadAlgorithm::xchacha20_poly1305) {
-    return "a stripe's algorithm";
-  }
+  if (!core::is_known(stripe.format)) return "a stripe's algorithm";
   if (stripe.length == 0 || stripe.length > kStripeBytesMax) return "a stripe's length";
   if (stripe.shard_bytes != core::shard_bytes(stripe.length, stripe.profile)) return "a stripe's shard length";
   if (stripe.shards.size() < k) return "fewer shards than a stripe needs";
@@ -83,7 +80,7 @@ pb::Manifest to_message(const Manifest& manifest, const core::PublicKey& owner) 
   for (const ManifestStripe& stripe : manifest.stripes) {
     pb::ManifestStripe& out = *message.add_stripes();
     out.set_id(stripe.id.text());
-    out.set_algorithm(static_cast<std::uint32_t>(stripe.algorithm));
+    out.set_algorithm(static_cast<std::uint32_t>(stripe.format));
     out.set_k(stripe.profile.k);
     out.set_m(stripe.profile.m);
     out.set_length(stripe.length);
@@ -113,7 +110,7 @@ bool read_small(std::uint32_t value, Small& out) {
 }
 
 bool read_stripe(const pb::ManifestStripe& message, ManifestStripe& stripe) {
-  bool sound = read_id(message.id(), stripe.id) && read_small(message.algorithm(), stripe.algorithm) &&
+  bool sound = read_id(message.id(), stripe.id) && read_small(message.algorithm(), stripe.format) &&
                read_small(message.k(), stripe.profile.k) && read_small(message.m(), stripe.profile.m);
   stripe.length = message.length();
   stripe.shard_bytes = message.shard_bytes();
@@ -181,7 +178,8 @@ Result<Manifest> open_manifest(core::ByteView bytes) {
   if (!message.ParseFromArray(statement.data(), static_cast<int>(statement.size()))) {
     return damaged("its statement does not parse");
   }
-  if (message.version() != kManifestVersion) {
+  // Version 1 is the same, from before there were blocks of 4 KiB.
+  if (message.version() < 1 || message.version() > kManifestVersion) {
     return fail(Error::version, "manifest: version " + std::to_string(message.version()));
   }
   Manifest manifest;

@@ -7,7 +7,7 @@
 
 #include <vector>
 
-#include "core/aead.hpp"
+#include "core/block_format.hpp"
 #include "core/bytes.hpp"
 #include "core/erasure.hpp"
 #include "core/ids.hpp"
@@ -39,7 +39,7 @@ struct ManifestShard {
 
 struct ManifestStripe {
   core::StripeId id;
-  core::AeadAlgorithm algorithm = core::AeadAlgorithm::aes_256_gcm;
+  core::BlockFormat format = core::BlockFormat::aes_256_gcm_4k;
   core::Profile profile;
   std::uint64_t length = 0;           // bytes of ciphertext
   std::uint64_t shard_bytes = 0;      // in each shard
@@ -58,7 +58,7 @@ struct Manifest {
   friend bool operator==(const Manifest&, const Manifest&) = default;
 };
 
-constexpr std::uint32_t kManifestVersion = 1;
+constexpr std::uint32_t kManifestVersion = 2;
 constexpr std::size_t kManifestBytesMax = std::size_t{64} << 20;
 
 /// The signed bytes. invalid_argument, saying what, for a manifest that open_manifest would not take;
@@ -66,7 +66,7 @@ constexpr std::size_t kManifestBytesMax = std::size_t{64} << 20;
 [[nodiscard]] Result<core::Bytes> sign_manifest(const Manifest& manifest, const core::Signer& owner);
 
 /// Checks the signature, then every field. damaged for bytes that are no manifest, not_permitted for a
-/// signature or signer that does not match, version for another version. Whether `owner` is the right one is
+/// signature or signer that does not match, version for one that is not known. Whether `owner` is the right one is
 /// the caller's to judge.
 [[nodiscard]] Result<Manifest> open_manifest(core::ByteView bytes);
 

@@ -304,8 +304,18 @@ class SqliteCatalog final : public Catalog {
   Result<std::vector<ExtentRecord>> extents(InodeNumber number) const override {
     return all(kExtents, read_extent, number);
   }
-  Result<std::optional<ExtentRecord>> extent_at(InodeNumber number, std::uint64_t offset) const override {
-    return one(kExtentAt, read_extent, number, offset);
+  Result<std::vector<ExtentRecord>> extents_at(InodeNumber number,
+                                               const std::vector<std::uint64_t>& offsets) const override {
+    EPHFS_TRY(const auto reader, readers_.borrow());
+    SqliteTransaction snapshot(*reader);
+    EPHFS_TRY_VOID(snapshot.begin_reading());
+    std::vector<ExtentRecord> found;
+    for (const std::uint64_t offset : offsets) {
+      SqliteQuery query(*reader, kExtentAt);
+      EPHFS_TRY(const auto extent, read_one(query.bind(number, offset), read_extent));
+      if (extent) found.push_back(*extent);
+    }
+    return found;
   }
   Result<std::vector<ExtentRecord>> extents_in(StripeNumber stripe) const override {
     return all(kExtentsIn, read_extent, stripe);

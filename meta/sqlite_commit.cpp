@@ -117,7 +117,7 @@ struct Applier {
   Result<> operator()(const PutStripe& put) const {
     const StripeRecord& stripe = put.stripe;
     return run(kPutStripe, stripe.number, stripe.id, static_cast<std::uint32_t>(stripe.state),
-               static_cast<std::uint32_t>(stripe.algorithm), std::uint32_t{stripe.profile.k},
+               static_cast<std::uint32_t>(stripe.format), std::uint32_t{stripe.profile.k},
                std::uint32_t{stripe.profile.m}, stripe.length, stored_deadline(stripe.deadline), stripe.created.ms);
   }
   Result<> operator()(const DropStripe& drop) const { return run(kDropStripe, drop.stripe); }
@@ -147,7 +147,7 @@ struct Applier {
 
   Result<> operator()(const PutDeadStripe& put) const {
     const DeadStripeRecord& dead = put.stripe;
-    return run(kPutDeadStripe, dead.number, dead.id, static_cast<std::uint32_t>(dead.algorithm),
+    return run(kPutDeadStripe, dead.number, dead.id, static_cast<std::uint32_t>(dead.format),
                std::uint32_t{dead.profile.k}, std::uint32_t{dead.profile.m}, dead.length,
                stored_deadline(dead.deadline), dead.died.ms);
   }

@@ -20,12 +20,10 @@ core::Profile read_profile(SqliteQuery& row, int column) {
   return profile;
 }
 
-core::AeadAlgorithm read_algorithm(SqliteQuery& row, int column) {
-  const auto algorithm = static_cast<core::AeadAlgorithm>(row.natural_to(column, 2));
-  if (algorithm != core::AeadAlgorithm::aes_256_gcm && algorithm != core::AeadAlgorithm::xchacha20_poly1305) {
-    row.mark_unsound();
-  }
-  return algorithm;
+core::BlockFormat read_format(SqliteQuery& row, int column) {
+  const auto format = static_cast<core::BlockFormat>(row.natural_to(column, std::numeric_limits<std::uint8_t>::max()));
+  if (!core::is_known(format)) row.mark_unsound();
+  return format;
 }
 
 std::uint8_t read_index(SqliteQuery& row, int column) {
@@ -79,7 +77,7 @@ StripeRecord read_stripe(SqliteQuery& row) {
   stripe.number = {row.integer(0)};
   stripe.id = row.id<core::StripeId>(1);
   stripe.state = static_cast<StripeState>(row.natural_to(2, 2));
-  stripe.algorithm = read_algorithm(row, 3);
+  stripe.format = read_format(row, 3);
   stripe.profile = read_profile(row, 4);
   stripe.length = row.natural(6);
   stripe.live = row.natural(7);
@@ -148,7 +146,7 @@ DeadStripeRecord read_dead_stripe(SqliteQuery& row) {
   DeadStripeRecord dead;
   dead.number = {row.integer(0)};
   dead.id = row.id<core::StripeId>(1);
-  dead.algorithm = read_algorithm(row, 2);
+  dead.format = read_format(row, 2);
   dead.profile = read_profile(row, 3);
   dead.length = row.natural(5);
   dead.deadline = read_deadline(row, 6);

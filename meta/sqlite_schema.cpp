@@ -153,8 +153,11 @@ CREATE TABLE audits (
 ) STRICT, WITHOUT ROWID;
 )sql";
 
+// Stripes of blocks of 4 KiB, whose `algorithm` an older program would take for damage.
+constexpr const char* kVersion3 = "";
+
 /// Step n makes version n + 1 out of version n.
-constexpr std::array kSteps{kVersion1, kVersion2};
+constexpr std::array kSteps{kVersion1, kVersion2, kVersion3};
 constexpr std::array kTables{"inodes",       "names",       "xattrs",   "stripes", "extents",
                              "placements",   "removals",    "settings", "totals",  "dead_files",
                              "dead_stripes", "dead_shards", "audits"};

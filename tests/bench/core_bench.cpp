@@ -15,7 +15,7 @@ namespace {
 
 using namespace ephfs::core;
 
-constexpr std::size_t kBlock = 16 << 10;
+constexpr std::size_t kBlock = 4 << 10;
 constexpr std::size_t kStripe = 4 << 20;
 
 Key random_key() {

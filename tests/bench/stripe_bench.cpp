@@ -24,7 +24,7 @@ void encrypt_code_hash(benchmark::State& state) {
   const core::FileId file = core::random_id<core::FileId>();
   for (auto _ : state) {
     const auto buffer = pool.take();
-    fs::ExtentCodec codec(core::preferred_aead(), {file, &key}, record.id);
+    fs::ExtentCodec codec(core::preferred_block_format(), {file, &key}, record.id);
     codec.seal(0, 0, plain, buffer->view().first(record.length));
     benchmark::DoNotOptimize(fs::code_stripe(fs::shared_part(buffer, 0, fs::padded_length(record)), profile, pool));
   }

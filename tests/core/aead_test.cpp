@@ -7,6 +7,8 @@
 #include <openssl/evp.h>
 #include <sodium.h>
 
+#include "core/gcm.hpp"
+
 namespace ephfs::core {
 
 const char* name_of(AeadAlgorithm algorithm) {
@@ -122,6 +124,28 @@ TEST_P(AeadTest, AgreesWithItsLibraryAndOpensWhatItSealed) {
         ASSERT_TRUE(aead.open(number, associated, sealed, opened));
         ASSERT_EQ(opened, plain);
       }
+    }
+  }
+}
+
+TEST(Gcm, IsTheSameWithoutTheProcessorsHelp) {
+  const Key key = pattern_key(1);
+  const auto portable = detail::make_portable_gcm(key);
+  const auto fast = make_gcm(key);
+  for (const std::size_t size : {0U, 1U, 16U, 255U, 4096U, 16384U}) {
+    const Bytes nonce = nonce_bytes(12, size);
+    const Bytes plain = pattern(size, 2);
+    const Bytes associated = pattern(32, 3);
+    Bytes sealed(size + kAeadTagBytes);
+    portable->seal(nonce, associated, plain, sealed);
+    EXPECT_EQ(sealed, raw_gcm(key, nonce, associated, plain));
+    for (Gcm* const one : {portable.get(), fast.get()}) {
+      Bytes opened(size);
+      EXPECT_TRUE(one->open(nonce, associated, sealed, opened));
+      EXPECT_EQ(opened, plain);
+      Bytes forged = sealed;
+      forged.back() ^= std::byte{1};
+      EXPECT_FALSE(one->open(nonce, associated, forged, opened));
     }
   }
 }

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/extent_codec.hpp"
 
+#include <array>
 #include <set>
 
+#include "fs/ciphertext.hpp"
 #include "fs/stripe_coding.hpp"
+#include "fs/stripe_log.hpp"
 #include "net/peer.hpp"
 #include "tests/support/seeded.hpp"
 
@@ -12,21 +15,25 @@ namespace {
 
 using ephfs::testing::Random;
 
+constexpr auto kFormat = core::BlockFormat::aes_256_gcm_4k;
+constexpr std::array kFormats{core::BlockFormat::aes_256_gcm_16k, core::BlockFormat::xchacha20_poly1305_16k,
+                              core::BlockFormat::aes_256_gcm_4k, core::BlockFormat::xchacha20_poly1305_4k};
+
 /// An extent encrypted in memory.
 class SealedExtent {
  public:
-  SealedExtent(Random& random, std::uint64_t length, core::AeadAlgorithm algorithm = core::preferred_aead())
-      : algorithm_(algorithm), plain(random.bytes(length)), sealed(sealed_length(length)) {
+  SealedExtent(Random& random, std::uint64_t length, core::BlockFormat format = core::preferred_block_format())
+      : format_(format), plain(random.bytes(length)), sealed(sealed_length(length, core::block_bytes_of(format))) {
     extent.length = extent.origin_length = length;
     extent.offset = extent.origin_offset = random.below(1U << 30U);
     extent.stripe_offset = random.below(kStripeCapacity - sealed.size() + 1);
     codec().seal(extent.origin_offset, extent.stripe_offset, plain, sealed);
   }
-  [[nodiscard]] ExtentCodec codec() const { return ExtentCodec(algorithm_, {file, &key}, stripe); }
+  [[nodiscard]] ExtentCodec codec() const { return ExtentCodec(format_, {file, &key}, stripe); }
 
   /// Opens part of it, by its offset from the extent's start.
   [[nodiscard]] bool open(std::uint64_t from, std::uint64_t length, core::Bytes& out) const {
-    const auto cut = cut_blocks(extent, extent.offset + from, length);
+    const auto cut = cut_blocks(format_, extent, extent.offset + from, length);
     EXPECT_TRUE(cut) << cut.error();
     out.assign(length, std::byte{0});
     const auto part = core::ByteView(sealed).subspan(cut->stripe_offset - extent.stripe_offset, cut->sealed_bytes);
@@ -34,7 +41,7 @@ class SealedExtent {
   }
 
  private:
-  core::AeadAlgorithm algorithm_;
+  core::BlockFormat format_;
 
  public:
   core::Key key = core::random_key();
@@ -46,7 +53,7 @@ class SealedExtent {
 };
 
 TEST(ExtentCodecTest, ALengthFitsExactlyItsCapacity) {
-  for (const std::uint64_t plain : {1U, 15U, 16U, 17U, 16383U, 16384U, 16385U, 32768U, 40000U, 4194304U}) {
+  for (const std::uint64_t plain : {1U, 15U, 16U, 17U, 4095U, 4096U, 4097U, 32768U, 40000U, 4194304U}) {
     EXPECT_EQ(plain_capacity(sealed_length(plain)), plain);
     EXPECT_LT(plain_capacity(sealed_length(plain) - 1), plain);
   }
@@ -66,9 +73,9 @@ TEST(ExtentCodecTest, AFullStripeFitsAShardUnderEveryProfile) {
 TEST(ExtentCodecTest, AnyPartOfAnExtentOpens) {
   Random random;
   EPHFS_TRACE_SEED(random);
-  for (const auto algorithm : {core::AeadAlgorithm::aes_256_gcm, core::AeadAlgorithm::xchacha20_poly1305}) {
+  for (const auto format : kFormats) {
     for (int round = 0; round < 30; ++round) {
-      const SealedExtent made(random, random.between(1, 100'000), algorithm);
+      const SealedExtent made(random, random.between(1, 100'000), format);
       for (int part = 0; part < 10; ++part) {
         const std::uint64_t from = random.below(made.plain.size());
         const std::uint64_t length = random.between(1, made.plain.size() - from);
@@ -77,6 +84,27 @@ TEST(ExtentCodecTest, AnyPartOfAnExtentOpens) {
         ASSERT_TRUE(std::ranges::equal(out, core::ByteView(made.plain).subspan(from, length)));
       }
     }
+  }
+}
+
+TEST(ExtentCodecTest, StripesOfEveryFormatAreReadWindowByWindow) {
+  Random random;
+  EPHFS_TRACE_SEED(random);
+  core::BufferPool scratch(kWindowBytes, 1);
+  for (const auto format : kFormats) {
+    const SealedExtent made(random, 1'000'000, format);
+    meta::StripeRecord record;
+    record.id = made.stripe;
+    record.format = format;
+    record.length = kStripeCapacity;
+    const CiphertextSource source = [&made](std::uint64_t at, core::MutableByteView out) {
+      std::ranges::copy(core::ByteView(made.sealed).subspan(at - made.extent.stripe_offset, out.size()), out.begin());
+      return Result<>();
+    };
+    core::Bytes out(900'000);
+    const WantedSlice wanted{made.extent, {made.file, &made.key}, made.extent.offset + 12'345, out};
+    ASSERT_TRUE(open_slice(record, wanted, source, scratch));
+    EXPECT_TRUE(std::ranges::equal(out, core::ByteView(made.plain).subspan(12'345, out.size())));
   }
 }
 
@@ -126,7 +154,7 @@ TEST(ExtentCodecTest, NoTwoBlocksOfAStripeShareANonce) {
     meta::ExtentRecord extent;
     extent.length = extent.origin_length = length;
     extent.stripe_offset = at;
-    const auto cut = cut_blocks(extent, 0, length);
+    const auto cut = cut_blocks(kFormat, extent, 0, length);
     ASSERT_TRUE(cut);
     for (std::uint64_t i = 0; i < cut->count; ++i) {
       ASSERT_TRUE(nonces.insert(cut->stripe_offset + i * kSealedBlockBytes).second);
@@ -139,11 +167,11 @@ TEST(ExtentCodecTest, ExtentsThatCannotBeAreDamaged) {
   meta::ExtentRecord good;
   good.offset = good.origin_offset = 4096;
   good.length = good.origin_length = 1000;
-  ASSERT_TRUE(cut_blocks(good, 4096, 1000));
+  ASSERT_TRUE(cut_blocks(kFormat, good, 4096, 1000));
   const auto broken = [&](auto change) {
     meta::ExtentRecord extent = good;
     change(extent);
-    const auto cut = cut_blocks(extent, extent.offset, 1);
+    const auto cut = cut_blocks(kFormat, extent, extent.offset, 1);
     return !cut && cut.error().code == core::Error::damaged;
   };
   EXPECT_TRUE(broken([](auto& extent) { extent.origin_length = 0; }));
@@ -155,7 +183,7 @@ TEST(ExtentCodecTest, ExtentsThatCannotBeAreDamaged) {
   EXPECT_TRUE(broken([](auto& extent) { extent.offset = ~std::uint64_t{0}; }));
   for (const auto& [offset, length] :
        {std::pair<std::uint64_t, std::uint64_t>{4095, 10}, {4096, 1001}, {5095, 2}, {4096, 0}}) {
-    const auto cut = cut_blocks(good, offset, length);
+    const auto cut = cut_blocks(kFormat, good, offset, length);
     ASSERT_FALSE(cut);
     EXPECT_EQ(cut.error().code, core::Error::invalid_argument);
   }

@@ -61,8 +61,9 @@ class FaultyCatalog final : public meta::Catalog {
   meta::Result<std::vector<meta::ExtentRecord>> extents(core::InodeNumber n) const override {
     return real_->extents(n);
   }
-  meta::Result<std::optional<meta::ExtentRecord>> extent_at(core::InodeNumber n, std::uint64_t offset) const override {
-    return real_->extent_at(n, offset);
+  meta::Result<std::vector<meta::ExtentRecord>> extents_at(core::InodeNumber n,
+                                                           const std::vector<std::uint64_t>& offsets) const override {
+    return real_->extents_at(n, offsets);
   }
   meta::Result<std::vector<meta::ExtentRecord>> extents_in(core::StripeNumber stripe) const override {
     return real_->extents_in(stripe);

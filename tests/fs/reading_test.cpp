@@ -68,7 +68,7 @@ TEST_F(ReadingTest, ASmallReadFetchesLittle) {
   EXPECT_TRUE(volume.check(*file, 100'000, 4096));
   std::uint64_t bytes = 0;
   for (const auto& machine : volume.machines) bytes += machine->peer.fetched_bytes;
-  EXPECT_LE(bytes, 3 * 16384U);
+  EXPECT_LE(bytes, 3 * 4096U);
   EXPECT_EQ(fetches(), 1U);
   EXPECT_TRUE(volume.check(*file, 100'000, 4096)) << "again";
   EXPECT_EQ(fetches(), 1U) << "from the cache";

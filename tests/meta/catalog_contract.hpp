@@ -206,8 +206,8 @@ TEST_P(CatalogContract, KeepsExtentsByOffsetAndCountsLiveBytes) {
           PutExtent{extent(2, 0, 100, 2)}, PutExtent{extent(3, 0, 7, 1)}});
   EXPECT_THAT(catalog_->extents({2}).value(), ElementsAre(extent(2, 0, 100, 2), slice));
   EXPECT_THAT(catalog_->extents_in({1}).value(), ElementsAre(slice, extent(3, 0, 7, 1)));
-  EXPECT_EQ(catalog_->extent_at({2}, 100).value(), slice);
-  EXPECT_EQ(catalog_->extent_at({2}, 101).value(), std::nullopt);
+  EXPECT_EQ(catalog_->extents_at({2}, {99, 100, 101}).value(), std::vector{slice});
+  EXPECT_TRUE(catalog_->extents_at({2}, {101}).value().empty());
   EXPECT_EQ(catalog_->stripe({1}).value()->live, 27U);
   EXPECT_EQ(catalog_->stripe({2}).value()->live, 100U);
   // One at the same offset takes its place, in whatever stripe it is.
@@ -474,7 +474,7 @@ TEST_P(CatalogContract, RemembersTheDeadUntilToldToForget) {
                       {extent(7, 0, 10, 3), extent(7, 10, 20, 4, 96)}};
   DeadFileRecord other{{8}, id_of<core::FileId>(8), DeathCause::expired, {600}, Deadline(), 1, false, {}};
   DeadStripeRecord stripe{
-      {3}, id_of<core::StripeId>(3), core::AeadAlgorithm::xchacha20_poly1305, {2, 1}, 4096, at(900), {700}};
+      {3}, id_of<core::StripeId>(3), core::BlockFormat::xchacha20_poly1305_4k, {2, 1}, 4096, at(900), {700}};
   DeadShardRecord shard{
       {3}, 1, id_of<core::ShardId>(5), id_of<core::NodeId>(9), 2048, at(900), core::Bytes(4), {}, core::Instant{900}};
   DeadShardRecord later = shard;

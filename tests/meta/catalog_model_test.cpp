@@ -190,7 +190,7 @@ void expect_same_at_once(const Catalog& a, const Catalog& b, core::Instant now) 
     EXPECT_EQ(ties_of_a.has_names, ties_of_b.has_names);
     EXPECT_EQ(ties_of_a.names, ties_of_b.names);
     EXPECT_EQ(ties_of_a.extents, ties_of_b.extents);
-    EXPECT_EQ(a.extent_at({number}, 300).value(), b.extent_at({number}, 300).value());
+    EXPECT_EQ(a.extents_at({number}, {0, 300, 400}).value(), b.extents_at({number}, {0, 300, 400}).value());
   }
   for (std::int64_t number = 1; number <= kStripes; ++number) {
     EXPECT_EQ(a.stripe({number}).value(), b.stripe({number}).value());

@@ -23,13 +23,13 @@ Manifest small_manifest() {
   manifest.deadline = at(1234567);
   manifest.stripes.push_back(
       {id_of<core::StripeId>(4),
-       core::AeadAlgorithm::aes_256_gcm,
+       core::BlockFormat::aes_256_gcm_4k,
        {2, 1},
        300,
        core::shard_bytes(300, {2, 1}),
        {{0, id_of<core::ShardId>(5), id_of<core::NodeId>(6)}, {2, id_of<core::ShardId>(7), id_of<core::NodeId>(8)}}});
   manifest.stripes.push_back({id_of<core::StripeId>(9),
-                              core::AeadAlgorithm::xchacha20_poly1305,
+                              core::BlockFormat::xchacha20_poly1305_16k,
                               {1, 0},
                               100,
                               core::shard_bytes(100, {1, 0}),
@@ -71,8 +71,8 @@ TEST(Manifest, EveryFlippedBitAndEveryCutIsRefused) {
 }
 
 TEST(Manifest, OfAnotherVersionIsRefusedAsSuch) {
-  // A statement that holds only field 1, version = 2.
-  const core::Bytes statement{std::byte{8}, std::byte{2}};
+  // A statement that holds only field 1, version = 3.
+  const core::Bytes statement{std::byte{8}, std::byte{3}};
   const core::Signer owner = signer_of(1);
   core::Bytes bytes = core::to_bytes(core::as_bytes("EPHFSMAN"));
   const auto append = [&bytes](core::ByteView more) { bytes.insert(bytes.end(), more.begin(), more.end()); };
@@ -96,7 +96,7 @@ TEST(Manifest, WhatMakesNoSenseIsNotSigned) {
       [](Manifest& m) { m.stripes[0].profile.k = 0; },
       [](Manifest& m) { m.stripes[0].profile.k = 17; },
       [](Manifest& m) { m.stripes[0].profile.m = 5; },
-      [](Manifest& m) { m.stripes[0].algorithm = static_cast<core::AeadAlgorithm>(3); },
+      [](Manifest& m) { m.stripes[0].format = static_cast<core::BlockFormat>(5); },
       [](Manifest& m) { m.stripes[0].length = 0; },
       [](Manifest& m) { m.stripes[0].shard_bytes += 64; },
       [](Manifest& m) { m.stripes[0].shards.pop_back(); },

@@ -228,9 +228,14 @@ Result<InodeTies> ModelCatalog::ties(InodeNumber number) const {
   return ties;
 }
 
-Result<std::optional<ExtentRecord>> ModelCatalog::extent_at(InodeNumber number, std::uint64_t offset) const {
+Result<std::vector<ExtentRecord>> ModelCatalog::extents_at(InodeNumber number,
+                                                           const std::vector<std::uint64_t>& offsets) const {
   const std::lock_guard lock(shared_->mutex);
-  return find_in(shared_->state.extents, std::pair(number, offset));
+  std::vector<ExtentRecord> found;
+  for (const std::uint64_t offset : offsets) {
+    if (const auto extent = find_in(shared_->state.extents, std::pair(number, offset))) found.push_back(*extent);
+  }
+  return found;
 }
 
 Result<std::vector<ExtentRecord>> ModelCatalog::extents_in(StripeNumber stripe) const {

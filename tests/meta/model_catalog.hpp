@@ -29,7 +29,8 @@ class ModelCatalog final : public Catalog {
   Result<std::optional<core::Bytes>> xattr(InodeNumber number, const std::string& name) const override;
   Result<std::vector<std::string>> xattr_names(InodeNumber number) const override;
   Result<std::vector<ExtentRecord>> extents(InodeNumber number) const override;
-  Result<std::optional<ExtentRecord>> extent_at(InodeNumber number, std::uint64_t offset) const override;
+  Result<std::vector<ExtentRecord>> extents_at(InodeNumber number,
+                                               const std::vector<std::uint64_t>& offsets) const override;
   Result<std::vector<ExtentRecord>> extents_in(StripeNumber stripe) const override;
   Result<std::optional<StripeRecord>> stripe(StripeNumber number) const override;
   Result<std::vector<StripeRecord>> stripes_in_state(StripeState state, std::size_t limit) const override;

@@ -73,7 +73,7 @@ class ProofTest : public ::testing::Test {
     const core::Instant died = deadline_.instant();
     DeadFileRecord dead{{2},  id_of<core::FileId>(2),   DeathCause::expired, died, deadline_, 10'000,
                         true, {extent(2, 0, 10'000, 1)}};
-    DeadStripeRecord stripe{{1}, id_of<core::StripeId>(1), core::AeadAlgorithm::aes_256_gcm, {2, 1}, 10'016, deadline_,
+    DeadStripeRecord stripe{{1}, id_of<core::StripeId>(1), core::BlockFormat::aes_256_gcm_4k, {2, 1}, 10'016, deadline_,
                             died};
     Changes changes{DropInode{{2}}, DropStripe{{1}}, PutDeadFile{dead}, PutDeadStripe{stripe}};
     for (const auto& row : rows_) {

@@ -14,9 +14,8 @@ inline bool operator==(const NameRecord& a, const NameRecord& b) {
   return a.name == b.name && a.inode == b.inode && a.mode == b.mode && a.deadline == b.deadline;
 }
 inline bool operator==(const StripeRecord& a, const StripeRecord& b) {
-  return a.number == b.number && a.id == b.id && a.state == b.state && a.algorithm == b.algorithm &&
-         a.profile == b.profile && a.length == b.length && a.live == b.live && a.deadline == b.deadline &&
-         a.created == b.created;
+  return a.number == b.number && a.id == b.id && a.state == b.state && a.format == b.format && a.profile == b.profile &&
+         a.length == b.length && a.live == b.live && a.deadline == b.deadline && a.created == b.created;
 }
 inline bool operator==(const PlacementRecord& a, const PlacementRecord& b) {
   return a.stripe == b.stripe && a.index == b.index && a.shard == b.shard && a.node == b.node && a.stored == b.stored &&

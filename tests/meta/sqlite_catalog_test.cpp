@@ -64,11 +64,11 @@ TEST_F(SqliteCatalogTest, OnlyTheOwnerMayReadTheFile) {
 
 TEST_F(SqliteCatalogTest, ANewerVersionIsRefusedAndLeftAsItIs) {
   fill(1);
-  RawDatabase(path_).run("PRAGMA user_version = 3");
+  RawDatabase(path_).run("PRAGMA user_version = 4");
   const auto failure = open_failure();
   EXPECT_EQ(failure.code, Error::version);
-  EXPECT_EQ(failure.detail, "catalog " + path_.string() + ": version 3, and this program knows up to 2");
-  RawDatabase(path_).run("PRAGMA user_version = 2");
+  EXPECT_EQ(failure.detail, "catalog " + path_.string() + ": version 4, and this program knows up to 3");
+  RawDatabase(path_).run("PRAGMA user_version = 3");
   EXPECT_TRUE(open()->lookup({1}, "file 2").value());
 }
 

@@ -55,7 +55,7 @@ TEST_F(MigrationTest, EveryRowIsKept) {
   const std::string before = rows();
   ASSERT_EQ(version(), "1");
   EXPECT_THAT(open()->check().value(), IsEmpty());
-  EXPECT_EQ(version(), "2");
+  EXPECT_EQ(version(), "3");
   EXPECT_EQ(rows(), before);
   EXPECT_THAT(open()->check().value(), IsEmpty()) << "a second time there is nothing to do";
   EXPECT_EQ(rows(), before);
@@ -88,6 +88,7 @@ TEST_F(MigrationTest, ItIsReadAsItWasWritten) {
               ElementsAre(extent(3, 0, 8000, 1), ExtentRecord{{3}, 8000, 1000, {5}, 0, 8000, 1000}));
   EXPECT_EQ(catalog->stripe({1}).value()->live, 8000U);
   EXPECT_EQ(catalog->stripe({5}).value()->state, StripeState::sealed);
+  EXPECT_EQ(catalog->stripe({1}).value()->format, core::BlockFormat::aes_256_gcm_16k);
   EXPECT_EQ(catalog->placements({1}).value().size(), 2U);
   EXPECT_EQ(catalog->owed(10).value().size(), 1U);
   EXPECT_EQ(catalog->removals(10).value().size(), 1U);
