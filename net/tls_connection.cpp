@@ -28,7 +28,13 @@ constexpr std::size_t kRecordBytes = SSL3_RT_MAX_PLAIN_LENGTH;
 struct TlsConnection::Bio {
   static int read(BIO* bio, char* out, int size) {
     BIO_clear_retry_flags(bio);
-    const auto got = ::recv(of(bio).socket.native_handle(), out, static_cast<std::size_t>(size), 0);
+    TlsConnection& connection = of(bio);
+    if (connection.drained_) {
+      BIO_set_retry_read(bio);
+      return -1;
+    }
+    const auto got = ::recv(connection.socket.native_handle(), out, static_cast<std::size_t>(size), 0);
+    connection.drained_ = got != 0 && got < size;
     if (got < 0 && is_passing(errno)) BIO_set_retry_read(bio);
     return static_cast<int>(got);
   }
@@ -115,6 +121,7 @@ TlsConnection::Step TlsConnection::take_step(Operation operation, ErrorCode& err
 }
 
 asio::socket_base::wait_type TlsConnection::awaited(Step step) {
+  if (step == Step::wants_read) drained_ = false;  // what comes until then ends the waiting at once
   return step == Step::wants_read ? asio::socket_base::wait_read : asio::socket_base::wait_write;
 }
 

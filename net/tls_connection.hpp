@@ -58,12 +58,13 @@ class TlsConnection : public std::enable_shared_from_this<TlsConnection> {
   enum class Step : std::uint8_t { done, wants_read, wants_write, failed };
   template <class Operation>
   [[nodiscard]] Step take_step(Operation operation, ErrorCode& error);
-  [[nodiscard]] static asio::socket_base::wait_type awaited(Step step);
+  [[nodiscard]] asio::socket_base::wait_type awaited(Step step);
   void step_handshake(std::function<void(ErrorCode)> done);
   [[nodiscard]] std::size_t take_ahead(core::MutableByteView out);
 
   const std::shared_ptr<asio::ssl::context> context_;
   const std::unique_ptr<SSL, SslFree> ssl_;
+  bool drained_ = false;       // the socket gave less than was asked for, and was not waited for since
   bool more_follows_ = false;  // of what is written now
   core::Buffer ahead_;         // what came with something smaller and was not asked for yet: a record at most
   std::size_t ahead_begin_ = 0;
