@@ -17,7 +17,7 @@
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/post.hpp>
+#include <boost/asio/defer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
@@ -30,16 +30,23 @@ namespace ephfs::core {
 namespace asio = boost::asio;
 using asio::awaitable;
 
-/// Suspends the calling coroutine and hands `start` a function that resumes it: from any thread, exactly once.
+/// Suspends the calling coroutine and hands `start` a function that resumes it: from any thread, exactly once. Called
+/// by a coroutine, that function resumes the other once the calling one suspends: who has much left to do yields first.
 template <class Start>
 awaitable<void> suspend(Start start) {
   return asio::async_initiate<const asio::use_awaitable_t<>, void()>(
       [start = std::move(start)](auto handler) mutable {
         auto executor = asio::get_associated_executor(handler);
         auto shared = std::make_shared<decltype(handler)>(std::move(handler));
-        start(std::function<void()>([executor, shared] { asio::post(executor, [shared] { std::move (*shared)(); }); }));
+        start(
+            std::function<void()>([executor, shared] { asio::defer(executor, [shared] { std::move (*shared)(); }); }));
       },
       asio::use_awaitable);
+}
+
+/// Lets run what waits for the calling coroutine's thread.
+inline awaitable<void> yield() {
+  co_await asio::defer(asio::use_awaitable);
 }
 
 /// A queue from any number of senders (any thread) to one receiver at a time (a coroutine). Copies share the queue.

@@ -38,9 +38,17 @@ class Clock {
                                                        std::function<void()> handler) = 0;
 };
 
-/// The machine's clocks: CLOCK_REALTIME and CLOCK_BOOTTIME, timers by Asio.
+class TimerThread;
+
+/// The machine's clocks: CLOCK_REALTIME and CLOCK_BOOTTIME. The first timer starts a thread that watches them all, so
+/// that the many which are set and soon cancelled cost neither the kernel nor an executor anything.
 class SystemClock final : public Clock {
  public:
+  SystemClock();
+  ~SystemClock() override;
+  SystemClock(const SystemClock&) = delete;
+  SystemClock& operator=(const SystemClock&) = delete;
+
   [[nodiscard]] Instant now() const override;
   /// The time of the last tick, by which the kernel itself stamps files: what it writes to in the tick in which it was
   /// made has the same time, and nothing is left to be told.
@@ -48,6 +56,9 @@ class SystemClock final : public Clock {
   [[nodiscard]] Boottime boot_now() const override;
   [[nodiscard]] std::unique_ptr<Timer> call_at(boost::asio::any_io_executor executor, Boottime when,
                                                std::function<void()> handler) override;
+
+ private:
+  const std::shared_ptr<TimerThread> timers_;
 };
 
 }  // namespace ephfs::core

@@ -7,7 +7,12 @@
 #include <limits>
 
 #include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/openat2.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "core/profile.hpp"
@@ -40,6 +45,12 @@ Result<> fill_replacement(const FileDescriptor& file, ByteView content, unsigned
   EPHFS_TRY_VOID(write_all(file, 0, content));
   if (retry([&] { return ::fsync(file.get()); }) != 0) return fail_errno("sync a new file");
   return {};
+}
+
+// A file system that has no disk to wait for, and does not know that it could say so.
+bool is_in_memory(const FileDescriptor& file) {
+  struct statfs status {};
+  return ::fstatfs(file.get(), &status) == 0 && status.f_type == TMPFS_MAGIC;
 }
 
 }  // namespace
@@ -95,6 +106,27 @@ Result<> read_exactly(const FileDescriptor& file, std::uint64_t offset, MutableB
     offset += static_cast<std::uint64_t>(count);
   }
   return {};
+}
+
+Result<> read_cached(const FileDescriptor& file, std::uint64_t offset, MutableByteView out) {
+  if (!in_file_range(offset, out.size())) return fail(Error::damaged, "read beyond the largest file");
+  const iovec room{out.data(), out.size()};
+  auto count = ::preadv2(file.get(), &room, 1, static_cast<off_t>(offset), RWF_NOWAIT);
+  if (count < 0 && errno == EOPNOTSUPP && is_in_memory(file)) {
+    count = ::pread(file.get(), out.data(), out.size(), static_cast<off_t>(offset));
+  }
+  if (count < 0 || static_cast<std::size_t>(count) < out.size()) return fail(Error::would_block);
+  return {};
+}
+
+Result<FileDescriptor> open_cached(const FileDescriptor& directory, const std::string& name) {
+  open_how how{};
+  how.flags = O_RDONLY | O_CLOEXEC;
+  how.resolve = RESOLVE_CACHED;
+  const auto fd = ::syscall(SYS_openat2, directory.get(), name.c_str(), &how, sizeof how);
+  // Whatever the reason, also a kernel that does not know this: the ordinary way finds out.
+  if (fd < 0) return fail(Error::would_block);
+  return FileDescriptor(static_cast<int>(fd));
 }
 
 Result<Bytes> read_file(const std::filesystem::path& path, std::size_t limit) {

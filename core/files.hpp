@@ -4,6 +4,7 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
 #include <utility>
 
 #include "core/bytes.hpp"
@@ -43,6 +44,10 @@ class FileDescriptor {
 [[nodiscard]] Result<> write_all(const FileDescriptor& file, std::uint64_t offset, ByteView bytes);
 /// Exactly out.size() bytes at `offset`; damaged when the file ends before.
 [[nodiscard]] Result<> read_exactly(const FileDescriptor& file, std::uint64_t offset, MutableByteView out);
+/// The same of what the page cache has; would_block where it has not all of it.
+[[nodiscard]] Result<> read_cached(const FileDescriptor& file, std::uint64_t offset, MutableByteView out);
+/// openat(2) of a file for reading, where that waits for no disk; else would_block.
+[[nodiscard]] Result<FileDescriptor> open_cached(const FileDescriptor& directory, const std::string& name);
 /// The whole of a file of at most `limit` bytes; damaged when it is longer.
 [[nodiscard]] Result<Bytes> read_file(const std::filesystem::path& path, std::size_t limit);
 [[nodiscard]] Result<> sync_data(const FileDescriptor& file);

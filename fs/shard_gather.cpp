@@ -64,24 +64,17 @@ class ShardGatherer::Attempt {
         request_(std::move(request)),
         limits_(std::move(limits)),
         patience_(limits_.until - context_.clock.boot_now()) {
-    const core::Instant now = context_.clock.confirmed_now();
-    for (const auto& row : request_.rows->placements) {
-      Source source;
-      source.row = row;
-      // A shard that is owed may be there under its older lease.
-      if (row.stored || !row.lease_deadline.passed(now)) source.peer = context_.peers.find(row.node);
-      source.wanted = std::ranges::find(request_.wanted, row.index) != request_.wanted.end();
-      if (source.peer) {
-        source.cost = context_.nodes.reading_cost(*source.peer);
-      } else {
-        source.state = State::failed;
-      }
-      sources_.push_back(std::move(source));
-    }
     k_ = request_.rows->record.profile.k;
-    bool complete = sources_.size() == request_.rows->record.profile.width();
-    for (std::size_t i = 0; complete && i < sources_.size(); ++i) complete = sources_[i].row.index == i;
-    if (!complete) sources_.clear();
+    const auto& rows = request_.rows->placements;
+    bool complete = rows.size() == request_.rows->record.profile.width();
+    for (std::size_t i = 0; complete && i < rows.size(); ++i) complete = rows[i].index == i;
+    if (!complete) return;
+    sources_.reserve(rows.size());
+    for (const auto& row : rows) {
+      Source& source = sources_.emplace_back(row);
+      source.wanted = std::ranges::find(request_.wanted, row.index) != request_.wanted.end();
+      if (source.wanted) look_up(source);
+    }
   }
 
   awaitable<Gathered> run();
@@ -89,10 +82,13 @@ class ShardGatherer::Attempt {
  private:
   enum class State : std::uint8_t { idle, asked, here, failed };
   struct Source {
-    meta::PlacementRecord row;
+    explicit Source(const meta::PlacementRecord& its_row) : row(its_row) {}
+
+    const meta::PlacementRecord& row;
+    bool wanted = false;
+    bool looked_up = false;  // of the others, only once they are needed
     std::shared_ptr<net::Peer> peer;
     unsigned cost = 0;
-    bool wanted = false;
     State state = State::idle;
     core::Boottime asked_at;
     std::optional<core::Boottime> again_at;  // failed, and to be asked again then
@@ -100,6 +96,7 @@ class ShardGatherer::Attempt {
     SharedBytes bytes;
   };
 
+  void look_up(Source& source) const;
   void ask_shard(Source& source);
   void ask_more(core::Boottime now);
   void take(Answer answer);
@@ -127,6 +124,20 @@ class ShardGatherer::Attempt {
   std::stop_source stop_;
   core::Mailbox<Answer> answers_;
 };
+
+/// Finds its node.
+void ShardGatherer::Attempt::look_up(Source& source) const {
+  source.looked_up = true;
+  // A shard that is owed may be there under its older lease.
+  if (source.row.stored || !source.row.lease_deadline.passed(context_.clock.confirmed_now())) {
+    source.peer = context_.peers.find(source.row.node);
+  }
+  if (source.peer) {
+    source.cost = context_.nodes.reading_cost(*source.peer);
+  } else {
+    source.state = State::failed;
+  }
+}
 
 void ShardGatherer::Attempt::ask_shard(Source& source) {
   source.state = State::asked;
@@ -157,6 +168,9 @@ void ShardGatherer::Attempt::ask_more(core::Boottime now) {
     if (source.state != State::asked || late(source, now)) restoring = true;
   }
   if (!restoring) return;
+  for (auto& source : sources_) {
+    if (!source.looked_up) look_up(source);
+  }
   std::size_t coming = count(State::here);
   for (const auto& source : sources_) coming += source.state == State::asked && !late(source, now) ? 1 : 0;
   while (coming < k_) {

@@ -186,6 +186,8 @@ awaitable<void> StripeReader::fly(std::shared_ptr<const StripeRows> rows, std::s
     flight->result = result;
   }
   flight->landed.notify_all();
+  // Whoever waited has it before the cache.
+  co_await core::yield();
   const bool lives = record_of(record.number).has_value();
   if (result && lives) state_.files->put_whole({record.number, record.id}, (*result)->pieces, record.deadline);
   const std::lock_guard lock(mutex_);

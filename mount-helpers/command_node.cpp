@@ -31,7 +31,6 @@ using core::Error;
 using core::fail;
 using core::Result;
 
-constexpr unsigned kLoopThreads = 2;
 constexpr std::chrono::seconds kJoinPatience{15};
 
 Result<node::NodeOptions> understand_node(const ParsedArguments& parsed) {
@@ -83,10 +82,11 @@ Result<> serve_node(node::NodeOptions options, const std::string& token, const s
   EPHFS_TRY_VOID(make_private_directory(options.directory));
   core::SystemClock system_clock;
   EPHFS_TRY(const auto clock, open_clock(options.directory, system_clock));
-  Loop loop(kLoopThreads);
+  Loop loop(Loop::serving_threads(2));
+  Loop disk(Loop::kDiskThreads);
   if (!config.empty()) EPHFS_TRY_VOID(follow_config(config, options));
   const auto directory = options.directory;
-  const auto context = node::tls_node_context(loop.executor(), loop.executor(), *clock);
+  const auto context = node::tls_node_context(loop.executor(), disk.executor(), *clock);
   EPHFS_TRY(auto node, node::Node::open(std::move(options), context));
   clock->on_change([&node] { node->clock_changed(); });
   node::ClockKeeper keeper(*clock, node->peers(), loop.executor(), core::synchronized_kernel_time);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The threads that run a process's coroutines: sessions, placing, reaping, and the disk work that goes with them.
+// The threads that run a process's coroutines (sessions, placing, reaping), and its node's work on the disk.
 #pragma once
 
+#include <algorithm>
 #include <future>
 #include <thread>
 #include <vector>
@@ -18,6 +19,15 @@ namespace ephfs::cli {
 
 class Loop {
  public:
+  /// How many threads serve, on a machine where `share` processors go to each. Whatever wakes a thread of several wakes
+  /// a second one, which takes its place in waiting for the next: that pays only where a processor is free for it.
+  [[nodiscard]] static unsigned serving_threads(unsigned share) {
+    constexpr unsigned kMost = 4;
+    return std::clamp(std::thread::hardware_concurrency() / share, 1U, kMost);
+  }
+  /// For what waits for the disk.
+  static constexpr unsigned kDiskThreads = 2;
+
   explicit Loop(unsigned threads) : context_(static_cast<int>(threads)), work_(context_.get_executor()) {
     for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { context_.run(); });
   }

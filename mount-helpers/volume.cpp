@@ -33,7 +33,6 @@ using core::Error;
 using core::fail;
 using core::Result;
 
-constexpr unsigned kLoopThreads = 4;
 /// Stripes are coded in pieces of milliseconds. A machine that is always busy gets some of it done, too.
 constexpr core::BackgroundPriority::Limits kUnhurried{std::chrono::milliseconds(250), 8};
 constexpr const char* kPermanentSetting = "allow_permanent";
@@ -174,7 +173,7 @@ class RunningVolume {
     // A machine that is in a pool and serves nobody places its shards on those who serve.
     node.include_local = alone || !options.listen.empty();
     EPHFS_TRY(node_,
-              node::Node::open(std::move(node), node::tls_node_context(loop_.executor(), loop_.executor(), *clock_)));
+              node::Node::open(std::move(node), node::tls_node_context(loop_.executor(), disk_.executor(), *clock_)));
     return {};
   }
 
@@ -218,7 +217,8 @@ class RunningVolume {
   std::unique_ptr<core::GuardedClock> clock_;  // the embedded node's too
   core::VolumeKeys keys_;
   node::EventHub events_;
-  Loop loop_{kLoopThreads};
+  Loop loop_{Loop::serving_threads(1)};
+  Loop disk_{Loop::kDiskThreads};
   Loop background_{core::BackgroundPriority::kPunctual};
   Loop unhurried_{kUnhurried};
   std::unique_ptr<node::Node> node_;

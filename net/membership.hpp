@@ -2,6 +2,7 @@
 // Who belongs to the pool, as a session sees it: it asks before it serves a stranger, and carries joins and news.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,8 @@ class Membership {
   [[nodiscard]] virtual core::PoolId pool() const = 0;
   [[nodiscard]] virtual bool admits(const core::NodeId& id) const = 0;
   [[nodiscard]] virtual std::vector<Member> members() const = 0;
+  /// Another one whenever members() would say something else than before.
+  [[nodiscard]] virtual std::uint64_t version() const = 0;
   /// Takes a stranger in who shows the secret of an open invitation, which is used up by it (by one of its uses).
   /// not_permitted for a wrong, used-up or expired secret.
   [[nodiscard]] virtual core::Result<> admit(const Member& stranger, core::ByteView secret) = 0;

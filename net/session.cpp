@@ -57,8 +57,8 @@ awaitable<Result<Hello>> Session::open(Boottime until) {
   first.frame.header = pack_packet({MessageKind::hello, 0, 0, std::move(hello.body)});
   first.frame.payload = std::move(hello.payload);
   outbox_.post(std::move(first));
-  tasks_.spawn(executor_, [self] { return self->write_frames(); });
-  tasks_.spawn(executor_, [self] { return self->read_frames(); });
+  tasks_.spawn(channel_->executor(), [self] { return self->write_frames(); });
+  tasks_.spawn(channel_->executor(), [self] { return self->read_frames(); });
   tasks_.spawn(executor_, [self] { return self->watch_silence(); });
 
   auto theirs = co_await greeting_.receive_until(clock_, until);

@@ -3,12 +3,6 @@
 
 #include <array>
 
-#include <boost/asio/as_tuple.hpp>
-#include <boost/asio/buffer.hpp>
-#include <boost/asio/read.hpp>
-#include <boost/asio/strand.hpp>
-#include <boost/asio/write.hpp>
-
 #include "core/buffer_pool.hpp"
 #include "net/tls_identity.hpp"
 
@@ -18,7 +12,8 @@ namespace {
 using core::Error;
 using core::fail;
 
-constexpr auto kAsTuple = asio::as_tuple(asio::use_awaitable);
+/// What of a payload goes with the header into one record; the rest is sent from where it is.
+constexpr std::size_t kFrontBytes = 16U << 10U;
 
 void put_u32(std::byte* out, std::size_t value) {
   for (unsigned i = 0; i < 4; ++i) out[i] = static_cast<std::byte>(value >> (8 * i));
@@ -30,37 +25,18 @@ std::size_t get_u32(const std::byte* in) {
   return value;
 }
 
-core::Failure broken(const TlsConnection& connection, const boost::system::error_code& error) {
-  if (connection.closed) return fail(Error::unreachable, "the connection to " + connection.peer_address + " is closed");
-  return fail(Error::unreachable, "the connection to " + connection.peer_address + ": " + error.message());
-}
-
 awaitable<Result<>> send_frame(std::shared_ptr<TlsConnection> connection, Frame frame) {
-  if (connection->closed) co_return broken(*connection, {});
-  // The header is short and goes with the prefix into one TLS record; the payload is sent from where it is.
-  core::Bytes front(kFramePrefixBytes + frame.header.size());
+  core::ByteView rest = frame.payload.view();
+  const std::size_t front_bytes = kFramePrefixBytes + frame.header.size();
+  const core::ByteView joined = rest.first(std::min(rest.size(), kFrontBytes - std::min(kFrontBytes, front_bytes)));
+  rest = rest.subspan(joined.size());
+  core::Buffer front(front_bytes + joined.size());
   put_u32(front.data(), frame.header.size());
   put_u32(front.data() + 4, frame.payload.size());
-  std::copy(frame.header.begin(), frame.header.end(), front.begin() + kFramePrefixBytes);
-  const std::array<asio::const_buffer, 2> buffers{asio::buffer(front),
-                                                  asio::buffer(frame.payload.data(), frame.payload.size())};
-  const auto [error, written] = co_await asio::async_write(connection->stream, buffers, kAsTuple);
-  if (error) {
-    auto failure = broken(*connection, error);
-    connection->shut();
-    co_return failure;
-  }
-  co_return Result<>();
-}
-
-awaitable<Result<>> read_exactly(std::shared_ptr<TlsConnection> connection, core::MutableByteView out) {
-  const auto [error, read] =
-      co_await asio::async_read(connection->stream, asio::buffer(out.data(), out.size()), kAsTuple);
-  if (error || connection->closed) {
-    auto failure = broken(*connection, error);
-    connection->shut();
-    co_return failure;
-  }
+  std::ranges::copy(frame.header, front.data() + kFramePrefixBytes);
+  std::ranges::copy(joined, front.data() + front_bytes);
+  EPHFS_CO_TRY_VOID(co_await connection->write(front.view(), !rest.empty()));
+  if (!rest.empty()) EPHFS_CO_TRY_VOID(co_await connection->write(rest, false));
   co_return Result<>();
 }
 
@@ -80,9 +56,8 @@ core::SharedBytes read_into(std::size_t payload_bytes, core::MutableByteView& vi
 }
 
 awaitable<Result<Frame>> receive_frame(std::shared_ptr<TlsConnection> connection) {
-  if (connection->closed) co_return broken(*connection, {});
   std::array<std::byte, kFramePrefixBytes> prefix{};
-  EPHFS_CO_TRY_VOID(co_await read_exactly(connection, prefix));
+  EPHFS_CO_TRY_VOID(co_await connection->read(prefix));
   const std::size_t header_bytes = get_u32(prefix.data());
   const std::size_t payload_bytes = get_u32(prefix.data() + 4);
   if (header_bytes > kHeaderBytesMax || payload_bytes > kPayloadBytesMax) {
@@ -92,11 +67,11 @@ awaitable<Result<Frame>> receive_frame(std::shared_ptr<TlsConnection> connection
   }
   Frame frame;
   frame.header.resize(header_bytes);
-  EPHFS_CO_TRY_VOID(co_await read_exactly(connection, frame.header));
+  EPHFS_CO_TRY_VOID(co_await connection->read(frame.header));
   if (payload_bytes > 0) {
     core::MutableByteView room;
     auto payload = read_into(payload_bytes, room);
-    EPHFS_CO_TRY_VOID(co_await read_exactly(connection, room));
+    EPHFS_CO_TRY_VOID(co_await connection->read(room));
     frame.payload = std::move(payload);
   }
   co_return frame;
@@ -113,19 +88,16 @@ class TlsChannel final : public Channel {
   [[nodiscard]] core::NodeId peer_id() const override { return id_; }
   [[nodiscard]] core::PublicKey peer_key() const override { return key_; }
   [[nodiscard]] std::string peer_address() const override { return connection_->peer_address; }
+  [[nodiscard]] asio::any_io_executor executor() const override { return connection_->strand; }
 
   [[nodiscard]] awaitable<Result<>> send(Frame frame) override {
     if (frame.header.size() > kHeaderBytesMax || frame.payload.size() > kPayloadBytesMax) {
       co_return fail(Error::invalid_argument, "a frame past its bounds");
     }
-    auto sending = send_frame(connection_, std::move(frame));
-    co_return co_await asio::co_spawn(connection_->strand, std::move(sending), asio::use_awaitable);
+    co_return co_await send_frame(connection_, std::move(frame));
   }
 
-  [[nodiscard]] awaitable<Result<Frame>> receive() override {
-    auto receiving = receive_frame(connection_);
-    co_return co_await asio::co_spawn(connection_->strand, std::move(receiving), asio::use_awaitable);
-  }
+  [[nodiscard]] awaitable<Result<Frame>> receive() override { return receive_frame(connection_); }
 
   void close() override { end(); }
 
@@ -142,36 +114,8 @@ class TlsChannel final : public Channel {
 
 }  // namespace
 
-TlsConnection::TlsConnection(asio::ip::tcp::socket socket, std::shared_ptr<asio::ssl::context> tls_context)
-    : strand(socket.get_executor()), context(std::move(tls_context)), stream(std::move(socket), *context) {}
-
-void TlsConnection::shut() {
-  closed = true;
-  boost::system::error_code ignored;
-  auto& socket = stream.lowest_layer();
-  // The other end hears of it even while operations of ours still hold the socket.
-  socket.shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
-  socket.close(ignored);
-}
-
-void TlsConnection::prepare() {
-  boost::system::error_code error;
-  auto& socket = stream.lowest_layer();
-  // Should one of these fail, the connection is slower to answer or to be found dead, and still good.
-  socket.set_option(asio::ip::tcp::no_delay(true), error);
-  socket.set_option(asio::socket_base::keep_alive(true), error);
-  const auto endpoint = socket.remote_endpoint(error);
-  peer_address = error ? std::string("somebody who is gone") : format_endpoint(endpoint);
-}
-
-std::string format_endpoint(const asio::ip::tcp::endpoint& endpoint) {
-  const std::string host = endpoint.address().to_string();
-  const std::string port = std::to_string(endpoint.port());
-  return endpoint.address().is_v6() ? "[" + host + "]:" + port : host + ":" + port;
-}
-
 Result<std::unique_ptr<Channel>> make_tls_channel(std::shared_ptr<TlsConnection> connection) {
-  EPHFS_TRY(const auto key, peer_key_of(connection->stream.native_handle()));
+  EPHFS_TRY(const auto key, peer_key_of(connection->native_handle()));
   return std::unique_ptr<Channel>(std::make_unique<TlsChannel>(std::move(connection), key));
 }
 

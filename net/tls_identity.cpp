@@ -23,6 +23,9 @@ using CertificateHandle = std::unique_ptr<X509, Freer<X509_free>>;
 constexpr const char* kNotBefore = "20000101000000Z";
 constexpr const char* kNotAfter = "99991231235959Z";
 
+/// Taken from a socket at once, when as much is there: a few records.
+constexpr std::size_t kReadAheadBytes = 48U << 10U;
+
 KeyHandle make_key(const core::SigningSeed& seed) {
   KeyHandle key(EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, nullptr, core::as_u8(seed.view()), seed.view().size()));
   EPHFS_CHECK(key, "OpenSSL takes an Ed25519 seed");
@@ -71,6 +74,8 @@ std::shared_ptr<boost::asio::ssl::context> make_tls_context(const core::SigningS
   SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_options(ssl, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
   SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS);
+  SSL_CTX_set_read_ahead(ssl, 1);
+  SSL_CTX_set_default_read_buffer_len(ssl, kReadAheadBytes);
   SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
   SSL_CTX_set_cert_verify_callback(ssl, verify_certificate, nullptr);
   return context;

@@ -105,8 +105,7 @@ class Acceptor : public std::enable_shared_from_this<Acceptor> {
       timer->cancel();
       self->finish(connection, error);
     };
-    connection->stream.async_handshake(asio::ssl::stream_base::server,
-                                       asio::bind_executor(connection->strand, std::move(done)));
+    connection->shake_hands(TlsConnection::Role::server, std::move(done));
   }
 
   void finish(const Connection& connection, ErrorCode error) {
@@ -206,12 +205,18 @@ awaitable<Result<std::unique_ptr<Channel>>> connect_on_strand(std::shared_ptr<Sh
     connection->shut();
   };
   const auto timer = shared->clock.call_at(connection->strand, until, std::move(give_up));
-  auto& socket = connection->stream.lowest_layer();
-  const auto [refused, endpoint] = co_await asio::async_connect(socket, endpoints, kAsTuple);
+  const auto [refused, endpoint] = co_await asio::async_connect(connection->socket, endpoints, kAsTuple);
   if (*late) co_return fail(Error::timed_out, "connecting to " + where);
   if (refused) co_return fail(Error::unreachable, "connecting to " + where + ": " + refused.message());
   connection->prepare();
-  const auto [failed] = co_await connection->stream.async_handshake(asio::ssl::stream_base::client, kAsTuple);
+  ErrorCode failed;
+  const auto start = [&connection, &failed](std::function<void()> resume) {
+    connection->shake_hands(TlsConnection::Role::client, [&failed, resume = std::move(resume)](ErrorCode error) {
+      failed = error;
+      resume();
+    });
+  };
+  co_await core::suspend(start);
   if (*late) co_return fail(Error::timed_out, "the handshake with " + where);
   if (failed) {
     connection->shut();

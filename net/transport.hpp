@@ -29,7 +29,7 @@ constexpr std::size_t kHeaderBytesMax = 64U << 10U;
 constexpr std::size_t kPayloadBytesMax = 8U << 20U;
 
 /// A channel whose other end has proven who it is. One sender and one receiver at a time (they may be two coroutines);
-/// close() from any thread.
+/// those run on executor(). close() from any thread.
 class Channel {
  public:
   virtual ~Channel() = default;
@@ -37,6 +37,8 @@ class Channel {
   [[nodiscard]] virtual core::PublicKey peer_key() const = 0;
   /// Where the other end is, for people.
   [[nodiscard]] virtual std::string peer_address() const = 0;
+  /// Where what touches the channel runs, one thing at a time.
+  [[nodiscard]] virtual core::asio::any_io_executor executor() const = 0;
   /// Resumes when the frame has been handed to the network. unreachable when the channel is closed or breaks.
   [[nodiscard]] virtual awaitable<Result<>> send(Frame frame) = 0;
   /// unreachable at the end of the channel, protocol for a frame past its bounds or not a frame at all.

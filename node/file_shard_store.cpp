@@ -107,8 +107,10 @@ class FileShardStore::Claim {
   const core::ShardId shard_;
 };
 
-FileShardStore::FileShardStore(files::path root, std::uint64_t capacity, core::FileDescriptor lock)
+FileShardStore::FileShardStore(files::path root, core::FileDescriptor root_directory, std::uint64_t capacity,
+                               core::FileDescriptor lock)
     : root_(std::move(root)),
+      root_directory_(std::move(root_directory)),
       capacity_(capacity),
       lock_(std::move(lock)),
       trees_(kTreeCacheBytes),
@@ -212,13 +214,47 @@ Result<core::MerkleTree> FileShardStore::tree(const core::ShardId& shard) const 
 }
 
 Result<net::ShardRange> FileShardStore::get(const net::FetchRequest& request) const {
-  const auto held = find(request.shard);
-  if (!held) return fail(Error::not_found, named(request.shard));
-  const std::uint64_t bytes = held->lease.bytes;
+  return get_range(request, Wait::for_disk);
+}
+
+Result<net::ShardRange> FileShardStore::try_get(const net::FetchRequest& request) const {
+  return get_range(request, Wait::never);
+}
+
+Result<> FileShardStore::read_shard(const core::ShardId& shard, std::uint64_t offset, core::MutableByteView out,
+                                    Wait wait) const {
+  const std::string hex = shard.hex();
+  if (wait == Wait::never) {
+    const std::string name = hex.substr(0, 2) + '/' + hex + std::string(kShardSuffix);
+    EPHFS_TRY(const auto file, core::open_cached(root_directory_, name));
+    return core::read_cached(file, offset, out);
+  }
+  const auto file = core::open_file(paths_of(shard).shard, O_RDONLY);
+  if (!file) {
+    // It was removed since the index was asked.
+    if (file.error().code == Error::not_found) return fail(Error::not_found, named(shard));
+    return file.error();
+  }
+  const auto read = core::read_exactly(*file, offset, out);
+  return read ? read : fail(read.error().code, named(shard) + ": " + read.error().detail);
+}
+
+Result<net::ShardRange> FileShardStore::get_range(const net::FetchRequest& request, Wait wait) const {
+  std::uint64_t bytes = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto held = held_.find(request.shard);
+    if (held == held_.end()) return fail(Error::not_found, named(request.shard));
+    bytes = held->second.lease.bytes;
+  }
   if (request.length == 0 || request.offset >= bytes || request.length > bytes - request.offset) {
     return fail(Error::invalid_argument, "a range outside " + named(request.shard));
   }
-  EPHFS_TRY(const auto tree, load_tree(request.shard));
+  auto tree = trees_.find(request.shard);
+  if (!tree && wait == Wait::never) return fail(Error::would_block);
+  if (!tree) {
+    EPHFS_TRY(tree, load_tree(request.shard));
+  }
 
   const std::size_t first = request.offset / core::kLeafBytes;
   const std::size_t count = (request.offset + request.length - 1) / core::kLeafBytes - first + 1;
@@ -226,15 +262,7 @@ Result<net::ShardRange> FileShardStore::get(const net::FetchRequest& request) co
   const std::uint64_t length = std::min<std::uint64_t>(begin + count * core::kLeafBytes, bytes) - begin;
   const auto pooled = length >= kPooledBytes ? read_buffers_.take() : std::make_shared<core::Buffer>(length);
   const core::MutableByteView buffer = pooled->view().first(length);
-  const auto file = core::open_file(paths_of(request.shard).shard, O_RDONLY);
-  if (!file) {
-    // It was removed since the index was asked.
-    if (file.error().code == Error::not_found) return fail(Error::not_found, named(request.shard));
-    return file.error();
-  }
-  if (const auto read = core::read_exactly(*file, begin, buffer); !read) {
-    return fail(read.error().code, named(request.shard) + ": " + read.error().detail);
-  }
+  EPHFS_TRY_VOID(read_shard(request.shard, begin, buffer, wait));
   const std::vector<core::Hash> hashes = core::hash_leaves(buffer);
   for (std::size_t i = 0; i < count; ++i) {
     if (hashes[i] == tree->leaves()[first + i]) continue;
@@ -468,7 +496,8 @@ Result<std::unique_ptr<FileShardStore>> open_file_shard_store(const files::path&
   const files::path root = directory / "shards";
   EPHFS_TRY_VOID(make_directory(root));
   EPHFS_TRY_VOID(core::sync_directory(directory));
-  std::unique_ptr<FileShardStore> store(new FileShardStore(root, capacity, std::move(lock)));
+  EPHFS_TRY(auto root_directory, core::open_file(root, O_PATH | O_DIRECTORY));
+  std::unique_ptr<FileShardStore> store(new FileShardStore(root, std::move(root_directory), capacity, std::move(lock)));
   EPHFS_TRY_VOID(store->scan(now));
   return store;
 }

@@ -35,6 +35,7 @@ class FileShardStore final : public ShardStore {
                              const core::MerkleTree& tree) override;
   [[nodiscard]] std::optional<HeldLease> find(const core::ShardId& shard) const override;
   [[nodiscard]] Result<net::ShardRange> get(const net::FetchRequest& request) const override;
+  [[nodiscard]] Result<net::ShardRange> try_get(const net::FetchRequest& request) const override;
   [[nodiscard]] Result<core::MerkleTree> tree(const core::ShardId& shard) const override;
   [[nodiscard]] Result<> set_lease(const HeldLease& lease) override;
   [[nodiscard]] Result<> remove(const core::ShardId& shard, RemovalSync sync) override;
@@ -52,9 +53,11 @@ class FileShardStore final : public ShardStore {
   friend Result<std::unique_ptr<FileShardStore>> open_file_shard_store(const std::filesystem::path& directory,
                                                                        std::uint64_t capacity, core::Instant now);
   class Claim;
+  enum class Wait : std::uint8_t { never, for_disk };
   struct Paths;
 
-  FileShardStore(std::filesystem::path root, std::uint64_t capacity, core::FileDescriptor lock);
+  FileShardStore(std::filesystem::path root, core::FileDescriptor root_directory, std::uint64_t capacity,
+                 core::FileDescriptor lock);
   [[nodiscard]] Paths paths_of(const core::ShardId& shard) const;
   [[nodiscard]] Result<> scan(core::Instant now);
   [[nodiscard]] Result<> scan_directory(const std::filesystem::path& directory, core::Instant now);
@@ -62,10 +65,14 @@ class FileShardStore final : public ShardStore {
   [[nodiscard]] Result<> ensure_directory(const core::ShardId& shard);
   [[nodiscard]] Result<> write_new(const HeldLease& lease, const net::ShardSource& shard, const core::MerkleTree& tree);
   [[nodiscard]] Result<std::shared_ptr<const core::MerkleTree>> load_tree(const core::ShardId& shard) const;
+  [[nodiscard]] Result<net::ShardRange> get_range(const net::FetchRequest& request, Wait wait) const;
+  [[nodiscard]] Result<> read_shard(const core::ShardId& shard, std::uint64_t offset, core::MutableByteView out,
+                                    Wait wait) const;
   void index_locked(const HeldLease& lease);
   void drop_locked(const core::ShardId& shard);
 
   const std::filesystem::path root_;  // DIR/shards
+  const core::FileDescriptor root_directory_;
   const std::uint64_t capacity_;
   const core::FileDescriptor lock_;  // keeps a second process out while it is open
 

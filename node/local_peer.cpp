@@ -10,6 +10,8 @@ using core::fail;
 
 namespace {
 
+/// What is read from memory and checked in less time than it takes to hand it to another thread.
+constexpr std::uint64_t kAtOnceBytes = 64U << 10U;
 /// Removals are settled together with those that follow within this.
 constexpr core::Milliseconds kSettleAfter{1000};
 
@@ -101,10 +103,15 @@ awaitable<Result<core::Envelope>> LocalPeer::store(core::Envelope lease, net::Sh
 }
 
 awaitable<Result<net::ShardRange>> LocalPeer::fetch(net::FetchRequest request, net::CallLimits limits) {
+  if (request.length <= kAtOnceBytes) {
+    if (auto failure = over(limits)) co_return std::move(*failure);
+    auto range = fetch_by(&ShardStore::try_get, request);
+    if (range || range.error().code != Error::would_block) co_return counted(std::move(range), counters_.fetched);
+  }
   std::function<Result<net::ShardRange>()> job = [this, request] {
-    return counted(fetch_now(request), counters_.fetched);
+    return counted(fetch_by(&ShardStore::get, request), counters_.fetched);
   };
-  return on_disk<net::ShardRange>(std::move(limits), std::move(job));
+  co_return co_await on_disk<net::ShardRange>(std::move(limits), std::move(job));
 }
 
 awaitable<Result<core::Envelope>> LocalPeer::renew(core::Envelope lease, net::CallLimits limits) {
@@ -218,9 +225,9 @@ Result<> LocalPeer::replace_lease(const HeldLease& wanted, const HeldLease& held
   return store_.set_lease(wanted);
 }
 
-Result<net::ShardRange> LocalPeer::fetch_now(const net::FetchRequest& request) {
+Result<net::ShardRange> LocalPeer::fetch_by(Read read, const net::FetchRequest& request) {
   EPHFS_TRY(const HeldLease held, live_lease(request.shard));
-  EPHFS_TRY(auto range, store_.get(request));
+  EPHFS_TRY(auto range, (store_.*read)(request));
   // Reading takes time, and it may have taken the last of the shard's.
   if (held.lease.deadline.passed(clock_.now())) EPHFS_TRY_VOID(live_lease(request.shard));
   counters_.bytes_out += range.bytes.size();

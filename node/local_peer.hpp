@@ -123,7 +123,8 @@ class LocalPeer final : public net::Peer {
   [[nodiscard]] Result<> store_again(const HeldLease& wanted, const HeldLease& held, const net::ShardSource& shard,
                                      const core::MerkleTree& tree);
   [[nodiscard]] Result<> replace_lease(const HeldLease& wanted, const HeldLease& held);
-  [[nodiscard]] Result<net::ShardRange> fetch_now(const net::FetchRequest& request);
+  using Read = Result<net::ShardRange> (ShardStore::*)(const net::FetchRequest&) const;
+  [[nodiscard]] Result<net::ShardRange> fetch_by(Read read, const net::FetchRequest& request);
   [[nodiscard]] Result<core::Envelope> renew_now(const core::Envelope& envelope);
   [[nodiscard]] Result<core::Envelope> remove_now(const core::Envelope& envelope);
   [[nodiscard]] Result<net::Proof> prove_now(const net::Challenge& challenge);

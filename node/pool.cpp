@@ -51,7 +51,11 @@ Result<std::unique_ptr<Pool>> Pool::open(std::filesystem::path directory, core::
 
 Pool::Pool(std::filesystem::path directory, core::Clock& clock, net::Member self,
            std::vector<core::PeerAddress> static_peers)
-    : directory_(std::move(directory)), clock_(clock), static_peers_(by_id(static_peers)), self_(std::move(self)) {}
+    : directory_(std::move(directory)),
+      file_(pool_path(directory_)),
+      clock_(clock),
+      static_peers_(by_id(static_peers)),
+      self_(std::move(self)) {}
 
 core::PoolId Pool::pool() const {
   const std::lock_guard lock(mutex_);
@@ -75,6 +79,12 @@ std::vector<net::Member> Pool::members() const {
   }
   std::ranges::sort(std::next(members.begin()), members.end(), {}, &net::Member::id);
   return members;
+}
+
+std::uint64_t Pool::version() const {
+  const std::lock_guard lock(mutex_);
+  refresh_locked();
+  return version_;
 }
 
 Result<> Pool::admit(const net::Member& stranger, core::ByteView secret) {
@@ -132,31 +142,33 @@ Result<> Pool::set_own_address(std::string address) {
     const net::Member self{self_.id, address};
     if (!is_plausible(self)) return fail(Error::invalid_argument, "address " + address);
     self_ = self;
+    ++version_;
   }
   return update([](PoolFile&) { return true; });
 }
 
 Pool::FileVersion Pool::current_version() const {
   struct stat status {};
-  if (::stat(pool_path(directory_).c_str(), &status) != 0) return {};
+  if (::stat(file_.c_str(), &status) != 0) return {};
   return {status.st_ino, status.st_mtim.tv_sec * std::int64_t{1'000'000'000} + status.st_mtim.tv_nsec, status.st_size};
 }
 
 void Pool::refresh_locked() const {
   const FileVersion version = current_version();
-  if (version == version_) return;
+  if (version == file_version_) return;
   auto file = load_locked();
   if (!file) {
     // The file is replaced in one step, so this is damage, not a moment: what was known stays true.
     core::log_line(file.error().message());
-    version_ = version;
+    file_version_ = version;
     return;
   }
   pool_ = file->pool;
   others_.clear();
   for (auto& member : file->others) others_.insert_or_assign(member.id, std::move(member.address));
   others_.erase(self_.id);
-  version_ = version;
+  file_version_ = version;
+  ++version_;
 }
 
 Result<PoolFile> Pool::load_locked() const {

@@ -28,6 +28,7 @@ class Pool final : public net::Membership {
   [[nodiscard]] bool admits(const core::NodeId& id) const override;
   /// Everybody, this node first.
   [[nodiscard]] std::vector<net::Member> members() const override;
+  [[nodiscard]] std::uint64_t version() const override;
   /// Somebody who is in already stays in and uses nothing up: an answer may have been lost.
   [[nodiscard]] Result<> admit(const net::Member& stranger, core::ByteView secret) override;
   /// What is unknown or implausible in itself is left out. An address that differs replaces the one known, except that
@@ -57,6 +58,7 @@ class Pool final : public net::Membership {
   [[nodiscard]] Result<> use_invitation(core::ByteView secret);
 
   const std::filesystem::path directory_;
+  const std::string file_;  // the pool's file in it
   core::Clock& clock_;
   const std::unordered_map<core::NodeId, std::string> static_peers_;
   std::function<void(const net::Member&)> admitted_listener_;
@@ -65,7 +67,8 @@ class Pool final : public net::Membership {
   net::Member self_;
   mutable core::PoolId pool_;
   mutable std::unordered_map<core::NodeId, std::string> others_;
-  mutable FileVersion version_;
+  mutable FileVersion file_version_;
+  mutable std::uint64_t version_ = 0;
 };
 
 }  // namespace ephfs::node

@@ -10,6 +10,14 @@ PoolPeers::PoolPeers(net::LinkContext context, core::NodeId self, std::shared_pt
     : context_(std::move(context)), self_(self), local_(std::move(local)), sessions_(sessions) {}
 
 void PoolPeers::refresh_locked() const {
+  // Asked for before the members: a change between the two is seen the next time.
+  const auto version = context_.membership.version();
+  if (version == seen_version_) return;
+  list_members_locked();
+  seen_version_ = version;
+}
+
+void PoolPeers::list_members_locked() const {
   std::set<core::NodeId> listed;
   for (auto& member : context_.membership.members()) {
     if (member.id == self_ || member.address.empty()) continue;

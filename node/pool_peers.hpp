@@ -30,6 +30,7 @@ class PoolPeers final : public net::PeerDirectory {
 
  private:
   void refresh_locked() const;
+  void list_members_locked() const;
 
   const net::LinkContext context_;
   const core::NodeId self_;
@@ -38,6 +39,7 @@ class PoolPeers final : public net::PeerDirectory {
 
   mutable std::mutex mutex_;  // guards all below
   bool closed_ = false;
+  mutable std::optional<std::uint64_t> seen_version_;  // of the membership
   mutable std::map<core::NodeId, std::shared_ptr<net::RemotePeer>> remote_;
 };
 

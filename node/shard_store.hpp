@@ -52,6 +52,8 @@ class ShardStore {
   /// Bytes of a held shard, checked against its tree and its name before they are returned. not_found, damaged (naming
   /// the shard), invalid_argument for a range outside it.
   [[nodiscard]] virtual Result<net::ShardRange> get(const net::FetchRequest& request) const = 0;
+  /// The same of what is in memory; would_block where it would have to wait for the disk.
+  [[nodiscard]] virtual Result<net::ShardRange> try_get(const net::FetchRequest& request) const = 0;
   /// The tree of a held shard, checked against its name.
   [[nodiscard]] virtual Result<core::MerkleTree> tree(const core::ShardId& shard) const = 0;
   /// Replaces the lease, on stable storage. not_found.

@@ -199,6 +199,63 @@ TEST_F(TlsNodeTest, GarbageInFramesEndsTheirConnectionOnly) {
   });
 }
 
+/// Passes on what comes, in pieces of any size, until an end closes.
+awaitable<void> pass_on(tcp::socket& from, tcp::socket& to, Random& random) {
+  std::array<char, 40'000> buffer{};
+  for (;;) {
+    const auto room = random.between(1, random.below(2) == 0 ? 100 : buffer.size());
+    const auto [broken, size] = co_await from.async_read_some(asio::buffer(buffer.data(), room), kAsTuple);
+    if (broken) co_return;
+    const auto [failed, sent] = co_await asio::async_write(to, asio::buffer(buffer.data(), size), kAsTuple);
+    if (failed) co_return;
+  }
+}
+
+TEST_F(TlsNodeTest, FramesComeWholeInWhateverPieces) {
+  rig_.run([this]() -> awaitable<void> {
+    auto listener = node_transport_->listen("127.0.0.1:0");
+    CO_ASSERT_TRUE(listener);
+    tcp::acceptor between(rig_.executor(), tcp::endpoint(asio::ip::address_v4::loopback(), 0));
+    tcp::socket here(rig_.executor());
+    tcp::socket there(rig_.executor());
+    core::TaskGroup passing;
+    passing.spawn(rig_.executor(), [&]() -> awaitable<void> {
+      const auto [refused] = co_await between.async_accept(here, kAsTuple);
+      const auto [failed] = co_await there.async_connect(endpoint_of((*listener)->address()), kAsTuple);
+      EXPECT_FALSE(refused || failed);
+      passing.spawn(rig_.executor(), [&] { return pass_on(here, there, random_); });
+      passing.spawn(rig_.executor(), [&] { return pass_on(there, here, random_); });
+    });
+    std::string address = "127.0.0.1:" + std::to_string(between.local_endpoint().port());
+    const auto client = co_await member_transport_->connect(std::move(address), node_id_.id, rig_.in(30s));
+    CO_ASSERT_TRUE(client);
+    const auto server = co_await (*listener)->accept();
+    CO_ASSERT_TRUE(server);
+
+    std::vector<Frame> frames;
+    for (int i = 0; i < 60; ++i) {
+      const std::size_t payload = i % 3 == 0 ? 0 : random_.below(i % 10 == 1 ? 300'000 : 20'000);
+      frames.push_back(make_frame(random_, random_.below(i % 7 == 0 ? 40'000 : 200), payload));
+    }
+    core::TaskGroup sending;
+    sending.spawn(rig_.executor(), [&]() -> awaitable<void> {
+      for (const Frame& frame : frames) {
+        const auto sent = co_await (*client)->send(frame);
+        EXPECT_TRUE(sent) << sent.error();
+      }
+    });
+    for (const Frame& frame : frames) {
+      const auto received = co_await (*server)->receive();
+      CO_ASSERT_TRUE(received);
+      EXPECT_TRUE(same_frame(*received, frame));
+    }
+    co_await sending.join();
+    (*client)->close();
+    (*server)->close();
+    co_await passing.join();
+  });
+}
+
 TEST_F(TlsNodeTest, SpeaksTls13Only) {
   rig_.run([this]() -> awaitable<void> {
     const auto older = make_tls_context(member_id_.seed);

@@ -245,7 +245,8 @@ TEST_F(LocalPeerTest, EndsByItsLimits) {
 TEST_F(LocalPeerTest, EndsByItsLimitsWhenTheDiskHangs) {
   core::asio::io_context disk;  // runs nothing until it is told to
   LocalPeer peer(store_, receipts_, clock_, node_, disk.get_executor());
-  const net::FetchRequest request{.shard = shard_.id, .offset = 0, .length = 1, .with_proof = false};
+  // More than is looked for in memory first.
+  const net::FetchRequest request{.shard = shard_.id, .offset = 0, .length = 1U << 20U, .with_proof = false};
   const core::Boottime before = clock_.boot_now();
   EXPECT_EQ(code_of(*clock_.run(peer.fetch(request, limits(250ms)))), core::Error::timed_out);
   EXPECT_EQ(clock_.boot_now() - before, 250ms);

@@ -92,6 +92,26 @@ class NodeTest : public ::testing::Test {
   std::vector<std::unique_ptr<Node>> nodes_;
 };
 
+TEST_F(NodeTest, ItsPeersAreWhoThePoolFileNamesNow) {
+  Node& node = started(listening("one"));
+  const net::Member self{node.id(), node.address()};
+  const net::Member other{core::random_id<core::NodeId>(), "127.0.0.1:1"};
+  const auto file = read_pool_file(directory("one"));
+  ASSERT_TRUE(file && *file);
+  EXPECT_EQ(node.peers().find(other.id), nullptr);
+
+  ASSERT_TRUE(adopt_pool(directory("one"), (*file)->pool, self, {other}));
+  const auto found = node.peers().find(other.id);
+  ASSERT_TRUE(found);
+  EXPECT_EQ(node.peers().find(other.id), found);
+
+  ASSERT_TRUE(adopt_pool(directory("one"), (*file)->pool, self, {{other.id, "127.0.0.1:22"}}));
+  EXPECT_NE(node.peers().find(other.id), found) << "it moved";
+
+  ASSERT_TRUE(adopt_pool(directory("one"), (*file)->pool, self, {}));
+  EXPECT_EQ(node.peers().find(other.id), nullptr);
+}
+
 TEST_F(NodeTest, TwoNodesJoinStoreAndFetch) {
   Node& first = started(listening("first"));
   const std::string token = invite(directory("first"), clock_.now(), 1h, 1).value();

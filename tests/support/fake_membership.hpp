@@ -18,10 +18,12 @@ class FakeMembership final : public net::Membership {
   void add(const net::Member& member) {
     const std::lock_guard lock(mutex_);
     members_.insert_or_assign(member.id, member);
+    ++version_;
   }
   void drop(const core::NodeId& id) {
     const std::lock_guard lock(mutex_);
     members_.erase(id);
+    ++version_;
   }
   /// Opens an invitation for one.
   void invite(core::ByteView secret) {
@@ -45,12 +47,17 @@ class FakeMembership final : public net::Membership {
     for (const auto& [id, member] : members_) all.push_back(member);
     return all;
   }
+  [[nodiscard]] std::uint64_t version() const override {
+    const std::lock_guard lock(mutex_);
+    return version_;
+  }
   [[nodiscard]] core::Result<> admit(const net::Member& stranger, core::ByteView secret) override {
     const std::lock_guard lock(mutex_);
     const auto found = std::find(secrets_.begin(), secrets_.end(), core::to_bytes(secret));
     if (found == secrets_.end()) return core::fail(core::Error::not_permitted, "no such invitation");
     secrets_.erase(found);
     members_.insert_or_assign(stranger.id, stranger);
+    ++version_;
     return {};
   }
   void learn(const std::vector<net::Member>& others) override {
@@ -61,6 +68,7 @@ class FakeMembership final : public net::Membership {
   const core::PoolId pool_;
   mutable std::mutex mutex_;
   std::map<core::NodeId, net::Member> members_;
+  std::uint64_t version_ = 0;
   std::vector<core::Bytes> secrets_;
 };
 

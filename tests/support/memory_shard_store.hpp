@@ -19,6 +19,9 @@ class MemoryShardStore final : public node::ShardStore {
                                    const core::MerkleTree& tree) override;
   [[nodiscard]] std::optional<node::HeldLease> find(const core::ShardId& shard) const override;
   [[nodiscard]] core::Result<net::ShardRange> get(const net::FetchRequest& request) const override;
+  [[nodiscard]] core::Result<net::ShardRange> try_get(const net::FetchRequest& request) const override {
+    return get(request);
+  }
   [[nodiscard]] core::Result<core::MerkleTree> tree(const core::ShardId& shard) const override;
   [[nodiscard]] core::Result<> set_lease(const node::HeldLease& lease) override;
   [[nodiscard]] core::Result<> remove(const core::ShardId& shard, node::RemovalSync sync) override;

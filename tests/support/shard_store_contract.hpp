@@ -85,6 +85,23 @@ TEST_P(ShardStoreContract, RefusesASecondPut) {
   EXPECT_EQ(store().usage().used, 5000U);
 }
 
+TEST_P(ShardStoreContract, ServesAtOnceWhatIsInMemoryAndNothingThatIsGone) {
+  const SampleShard shard = make_shard(random_, 50'000);
+  ASSERT_TRUE(put(shard));
+  const net::FetchRequest request{.shard = shard.id, .offset = 5000, .length = 20'000, .with_proof = true};
+  const auto whole = store().get(request);
+  ASSERT_TRUE(whole) << whole.error();
+  const auto at_once = store().try_get(request);
+  if (at_once) {
+    EXPECT_TRUE(std::ranges::equal(at_once->bytes.view(), whole->bytes.view()));
+    EXPECT_EQ(at_once->proof, whole->proof);
+  } else {
+    EXPECT_EQ(at_once.error().code, core::Error::would_block);
+  }
+  ASSERT_TRUE(store().remove(shard.id, node::RemovalSync::synced));
+  EXPECT_EQ(store().try_get(request).error().code, core::Error::not_found);
+}
+
 TEST_P(ShardStoreContract, ServesRangesWithProofs) {
   const std::size_t bytes = 10 * core::kLeafBytes + 77;
   const SampleShard shard = make_shard(random_, bytes);

@@ -203,6 +203,7 @@ class SimNetwork::SimChannel final : public Channel {
   [[nodiscard]] core::NodeId peer_id() const override { return wire_->ends[1 - self_].id; }
   [[nodiscard]] core::PublicKey peer_key() const override { return wire_->ends[1 - self_].key; }
   [[nodiscard]] std::string peer_address() const override { return wire_->ends[1 - self_].address; }
+  [[nodiscard]] core::asio::any_io_executor executor() const override { return state_->executor; }
 
   [[nodiscard]] awaitable<Result<>> send(Frame frame) override {
     return send_over(state_, wire_, self_, std::move(frame));
