@@ -12,8 +12,6 @@ namespace {
 /// How much of one file may be dirty in pieces that are no whole stripes, before its age or the mount's bound flushes
 /// it.
 constexpr std::uint64_t kScatteredBytesMax = 4 * kStripeBytes;
-/// A write from this size on is staged at once: the kernel has gathered it already.
-constexpr std::size_t kLargeWrite = std::size_t{256} << 10U;
 
 /// Flushes what is dirty for longest until `adding` more bytes are within the mount's bound. No inode lock
 /// held.

@@ -57,6 +57,8 @@ struct EngineOptions {
 };
 
 constexpr std::uint64_t kStripeBytes = std::uint64_t{4} << 20U;  // ciphertext in a full stripe
+/// A write from this size on is staged at once: the kernel has gathered it already.
+constexpr std::size_t kLargeWrite = std::size_t{256} << 10U;
 constexpr std::uint64_t kFileBytesMax = std::uint64_t{1} << 60U;
 constexpr std::size_t kNameBytesMax = 255;
 

@@ -18,16 +18,14 @@ constexpr std::size_t kOpenStripesMax = 64;
 constexpr std::size_t kSealedFilesOpen = 64;
 /// A stream's stripes keep their ciphertext in memory until they are placed while no more buffers than this are in use.
 constexpr std::size_t kBuffersInUseMax = 8;
-/// What is left of a stripe is used for part of a larger run when it takes at least this much.
+/// What is left of a shared stripe is used for part of a larger run when it takes at least this much.
 constexpr std::uint64_t kSmallestPart = 256U << 10U;
 constexpr core::Nanoseconds kSealRetry = 1s;
-/// Written in pieces from this size on, past its first stripe's worth, a file is a stream.
-constexpr std::uint64_t kStreamPiece = std::uint64_t{1} << 20U;
-
-/// Streams do not share stripes with others: what is deleted of them is whole stripes.
+/// Past its first stripe's worth a file that is written in large pieces is a stream, and shares stripes with no other:
+/// what is deleted of it is whole stripes.
 bool is_stream(const StageRequest& request) {
   return request.bytes.size() >= kStripeBytes ||
-         (request.bytes.size() >= kStreamPiece && request.offset >= kStripeBytes);
+         (request.bytes.size() >= kLargeWrite && request.offset >= kStripeBytes);
 }
 
 }  // namespace
@@ -110,7 +108,8 @@ Result<> StripeLog::reserve_locked(const StageRequest& request, const Bucket& bu
     EntryPtr entry;
     if (const auto found = open_.find(bucket); found != open_.end()) {
       const std::uint64_t room = plain_capacity(kStripeCapacity - found->second->appended);
-      if (room >= std::min<std::uint64_t>(rest.size(), kSmallestPart)) {
+      const bool is_shared = bucket.stream.value == 0;
+      if (room >= std::min<std::uint64_t>(rest.size(), is_shared ? kSmallestPart : kBlockBytes)) {
         entry = found->second;
       } else {
         close_locked(EntryPtr(found->second));

@@ -6,7 +6,6 @@
 #include <cstdio>
 
 #include <boost/asio/signal_set.hpp>
-#include <boost/asio/strand.hpp>
 
 #include "core/clock_alarm.hpp"
 #include "core/guarded_clock.hpp"
@@ -84,6 +83,7 @@ Result<> serve_node(node::NodeOptions options, const std::string& token, const s
   EPHFS_TRY(const auto clock, open_clock(options.directory, system_clock));
   Loop loop(Loop::serving_threads(2));
   Loop disk(Loop::kDiskThreads);
+  Loop control_loop(1);  // reports wait for what the other loops do
   if (!config.empty()) EPHFS_TRY_VOID(follow_config(config, options));
   const auto directory = options.directory;
   const auto context = node::tls_node_context(loop.executor(), disk.executor(), *clock);
@@ -95,8 +95,7 @@ Result<> serve_node(node::NodeOptions options, const std::string& token, const s
     EPHFS_TRY_VOID(node->start());
     keeper.start();
     EPHFS_TRY(const auto alarm, core::ClockAlarm::start([&keeper] { keeper.look_now(); }));
-    node::ControlServer control(core::asio::make_strand(loop.executor()), control_socket(directory),
-                                node_handlers(*node, *clock, loop));
+    node::ControlServer control(control_loop.executor(), control_socket(directory), node_handlers(*node, *clock, loop));
     EPHFS_TRY_VOID(control.start());
     std::promise<void> told_to_end;
     core::asio::signal_set signals(loop.executor(), SIGTERM, SIGINT);

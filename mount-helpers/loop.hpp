@@ -54,6 +54,8 @@ class Loop {
   T run(core::awaitable<T> task) {
     return start(std::move(task)).get();
   }
+  /// The same without waiting. Who waits for it later is no thread of the loop's either: what it needs may be that
+  /// thread's to do.
   template <class T>
   std::future<T> start(core::awaitable<T> task) {
     return core::asio::co_spawn(context_, std::move(task), core::asio::use_future);

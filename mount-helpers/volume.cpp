@@ -5,7 +5,6 @@
 #include <csignal>
 
 #include <boost/asio/signal_set.hpp>
-#include <boost/asio/strand.hpp>
 #include <fcntl.h>
 #include <sys/stat.h>
 
@@ -137,7 +136,7 @@ class RunningVolume {
     EPHFS_TRY(alarm_, core::ClockAlarm::start([this] { keeper_->look_now(); }));
     auto handlers = volume_handlers(*engine_, *node_, *clock_, loop_, device);
     control_ = std::make_unique<node::ControlServer>(
-        core::asio::make_strand(loop_.executor()), control_socket(request_.directory), std::move(handlers), &events_,
+        control_loop_.executor(), control_socket(request_.directory), std::move(handlers), &events_,
         node::ControlActions{{"/share", share_action(*engine_, *node_, device)}});
     return control_->start();
   }
@@ -219,6 +218,7 @@ class RunningVolume {
   node::EventHub events_;
   Loop loop_{Loop::serving_threads(1)};
   Loop disk_{Loop::kDiskThreads};
+  Loop control_loop_{1};  // reports wait for what the other loops do
   Loop background_{core::BackgroundPriority::kPunctual};
   Loop unhurried_{kUnhurried};
   std::unique_ptr<node::Node> node_;
