@@ -193,8 +193,13 @@ Envelope sign_puncture(const Puncture& puncture, const Signer& owner) {
 }
 
 Result<Lease> open_lease(const Envelope& envelope) {
+  EPHFS_TRY_VOID(check_signature(envelope, kLeaseContext));
+  return read_lease(envelope);
+}
+
+Result<Lease> read_lease(const Envelope& envelope) {
   constexpr auto kKind = kLeaseContext;
-  EPHFS_TRY(const auto statement, open_statement<proto::LeaseStatement>(envelope, kKind));
+  EPHFS_TRY(const auto statement, parse_statement<proto::LeaseStatement>(envelope, kKind));
   Lease lease;
   EPHFS_TRY_VOID(parse_ids(kKind, statement, lease));
   EPHFS_TRY_VOID(check_owner_signed(kKind, lease.owner, envelope.signer));

@@ -35,6 +35,18 @@ Result<> Ciphertext::copy(std::uint64_t offset, core::MutableByteView out) const
   return out.empty() ? Result<>() : Result<>(fail(Error::damaged, "an extent reaches past its stripe"));
 }
 
+Result<core::ByteView> Ciphertext::view(std::uint64_t offset, core::MutableByteView room) const {
+  std::uint64_t at = base;
+  for (const auto& piece : pieces) {
+    if (offset >= at && offset - at < piece.size() && piece.size() - (offset - at) >= room.size()) {
+      return piece.view().subspan(offset - at, room.size());
+    }
+    at += piece.size();
+  }
+  EPHFS_TRY_VOID(copy(offset, room));
+  return core::ByteView(room);
+}
+
 Result<> open_slice(const meta::StripeRecord& record, const WantedSlice& wanted, const CiphertextSource& source,
                     BufferPool& pool) {
   EPHFS_CHECK(wanted.cipher.key != nullptr, "who reads has the file's key");
@@ -52,8 +64,7 @@ Result<> open_slice(const meta::StripeRecord& record, const WantedSlice& wanted,
     if (cut.stripe_offset + cut.sealed_bytes > record.length) {
       return fail(Error::damaged, stripe_text(record.number) + ": an extent reaches past its end");
     }
-    const auto sealed = scratch->view().first(cut.sealed_bytes);
-    EPHFS_TRY_VOID(source(cut.stripe_offset, sealed));
+    EPHFS_TRY(const auto sealed, source(cut.stripe_offset, scratch->view().first(cut.sealed_bytes)));
     if (!codec.open(wanted.extent, cut, sealed, offset, out.first(length))) {
       return fail(Error::damaged, stripe_text(record.number) + " fails its check");
     }

@@ -22,6 +22,8 @@ struct Ciphertext {
   std::vector<core::SharedBytes> pieces;
   /// damaged for what it does not reach.
   [[nodiscard]] Result<> copy(std::uint64_t offset, core::MutableByteView out) const;
+  /// As many bytes as `room` has: where they are, or copied there when they lie in two pieces. damaged as copy().
+  [[nodiscard]] Result<core::ByteView> view(std::uint64_t offset, core::MutableByteView room) const;
 };
 using CiphertextPtr = std::shared_ptr<const Ciphertext>;
 
@@ -43,7 +45,8 @@ struct WantedSlice {
   std::uint64_t offset = 0;
   core::MutableByteView out;
 };
-using CiphertextSource = std::function<Result<>(std::uint64_t stripe_offset, core::MutableByteView out)>;
+/// As many bytes from `stripe_offset` on as `room` has; they may be there or elsewhere, and stay until the next call.
+using CiphertextSource = std::function<Result<core::ByteView>(std::uint64_t stripe_offset, core::MutableByteView room)>;
 /// Decrypts what is wanted, a window at a time, from ciphertext that `source` gives. damaged when it fails its check.
 /// `scratch` has buffers of kWindowBytes.
 [[nodiscard]] Result<> open_slice(const meta::StripeRecord& record, const WantedSlice& wanted,

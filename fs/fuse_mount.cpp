@@ -52,7 +52,7 @@ fuse_lowlevel_ops make_operations() {
 /// The kernel reads 128 KiB ahead of FUSE, in one request that one thread decrypts. More keeps several of them at work,
 /// and the network. Only root may ask for it, and without it reading is right, and slower.
 void widen_readahead(const std::string& mountpoint) {
-  constexpr std::string_view kKib = "2048";
+  constexpr std::string_view kKib = "4096";
   struct statx root {};
   // By no request: nobody serves yet.
   if (::statx(AT_FDCWD, mountpoint.c_str(), AT_STATX_DONT_SYNC, 0, &root) != 0) return;

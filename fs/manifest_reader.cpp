@@ -103,8 +103,8 @@ awaitable<GatheredRange> ManifestReader::gather(std::shared_ptr<const Job> job, 
 }
 
 Result<> ManifestReader::open_all(const Job& job, const Ciphertext& ciphertext, const Sink& sink) {
-  const CiphertextSource source = [&ciphertext](std::uint64_t at, core::MutableByteView sealed) {
-    return ciphertext.copy(at, sealed);
+  const CiphertextSource source = [&ciphertext](std::uint64_t at, core::MutableByteView room) {
+    return ciphertext.view(at, room);
   };
   const auto plain = plain_.take();
   for (const auto& extent : job.extents) {

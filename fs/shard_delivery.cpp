@@ -37,8 +37,9 @@ Result<> check_receipt(const core::Envelope& envelope, core::ReceiptKind kind, c
   return {};
 }
 
+/// `envelope` has been checked.
 Result<meta::PlacementRecord> agreed(meta::PlacementRecord row, Deadline deadline, const core::Envelope& envelope) {
-  EPHFS_TRY(const auto receipt, core::open_receipt(envelope));
+  EPHFS_TRY(const auto receipt, core::read_receipt(envelope));
   if (receipt.deadline != deadline || receipt.bytes != row.shard_bytes) {
     return fail(Error::protocol, "node " + row.node.hex() + ": its receipt is for another lease");
   }

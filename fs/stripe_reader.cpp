@@ -48,8 +48,9 @@ Result<> StripeReader::read_local(const WantedSlice& wanted, bool& cache_damaged
   if (wanted.out.empty()) return {};
   const StripeNumber number = wanted.extent.stripe;
   const auto from_file = [](SharedFile file) {
-    return [file = std::move(file)](std::uint64_t offset, core::MutableByteView sealed) {
-      return core::read_exactly(*file, offset, sealed);
+    return [file = std::move(file)](std::uint64_t offset, core::MutableByteView room) -> Result<core::ByteView> {
+      EPHFS_TRY_VOID(core::read_exactly(*file, offset, room));
+      return core::ByteView(room);
     };
   };
   if (const auto staged = state_.log.find(number)) {
@@ -108,8 +109,8 @@ awaitable<Result<>> StripeReader::read(meta::ExtentRecord extent, FileCipher cip
       if (!record) co_return record.error();
       co_return fetched.error();
     }
-    const CiphertextSource source = [ciphertext = *fetched](std::uint64_t at, core::MutableByteView sealed) {
-      return ciphertext->copy(at, sealed);
+    const CiphertextSource source = [ciphertext = *fetched](std::uint64_t at, core::MutableByteView room) {
+      return ciphertext->view(at, room);
     };
     auto opened = open_slice((*rows)->record, wanted, source, state_.scratch);
     if (opened) {

@@ -54,14 +54,14 @@ awaitable<Result<core::Envelope>> RemotePeer::store(core::Envelope lease, ShardS
   if (shard.bytes.empty() || shard.bytes.size() > kShardBytesMax) {
     co_return fail(Error::invalid_argument, "a shard of " + std::to_string(shard.bytes.size()) + " bytes");
   }
-  EPHFS_CO_TRY(const auto asked, core::open_lease(lease));
+  EPHFS_CO_TRY(const auto asked, core::read_lease(lease));  // the node checks who signed it
   Message request = pack_store(lease, std::move(shard.bytes));
   EPHFS_CO_TRY(const auto reply, co_await call(std::move(request), std::move(limits)));
   co_return checked(unpack_receipt(reply), core::ReceiptKind::stored, asked.shard);
 }
 
 awaitable<Result<core::Envelope>> RemotePeer::renew(core::Envelope lease, CallLimits limits) {
-  EPHFS_CO_TRY(const auto asked, core::open_lease(lease));
+  EPHFS_CO_TRY(const auto asked, core::read_lease(lease));  // the node checks who signed it
   Message request = pack_renew(lease);
   EPHFS_CO_TRY(const auto reply, co_await call(std::move(request), std::move(limits)));
   co_return checked(unpack_receipt(reply), core::ReceiptKind::renewed, asked.shard);
