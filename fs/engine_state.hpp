@@ -154,7 +154,7 @@ class StagedContent {
  public:
   StagedContent(EngineState& state, Inode& inode) : state_(state), inode_(inode) {}
   /// Encrypts and stages for the file's present deadline; failures as Stripes::stage().
-  [[nodiscard]] Result<> stage(std::uint64_t offset, core::ByteView bytes);
+  [[nodiscard]] Result<> stage(std::vector<PlainRun> runs);
   /// What was staged elsewhere for this file as it is now.
   void add(Staged staged);
   /// Lays the extents over the file's map and commits them with `with`, then lets go of the stripes.

@@ -84,8 +84,7 @@ struct LargeWrite {
     request.deadline = inode.record.deadline;
     request.ttl = inode.record.ttl;
     request.profile = inode.record.profile ? inode.record.profile : state.options.profile;
-    request.offset = offset;
-    request.bytes = bytes;
+    request.runs = {{offset, bytes}};
   }
   [[nodiscard]] bool holds_for(const Inode& inode) const {
     return inode.data && inode.data->key() == key && inode.record.deadline == request.deadline &&
@@ -110,7 +109,8 @@ Result<> write_large(EngineState& state, const std::shared_ptr<Inode>& inode, in
   EPHFS_TRY(auto staged, state.stripes->stage(write->request));
   const std::unique_lock lock(inode->mutex);
   EPHFS_TRY(const auto at, begin_write(state, *inode, flags, offset, bytes.size()));
-  if (at != write->request.offset || !write->holds_for(*inode)) return core::fail(core::Error::would_block);
+  if (at != write->request.runs.front().offset || !write->holds_for(*inode))
+    return core::fail(core::Error::would_block);
   auto& record = inode->record;
   const auto before = std::tuple(record.size, record.modified, record.changed, inode->record_dirty);
   note_write(state, *inode, at + bytes.size());

@@ -17,6 +17,8 @@ namespace {
 
 constexpr auto kRoomSlice = std::chrono::milliseconds(250);  // how soon a writer that waits for room can be interrupted
 constexpr auto kRoomPause = std::chrono::milliseconds(2);    // between attempts, where room is there and then is not
+/// Small runs are staged together, up to as much: one key and one write serve them.
+constexpr std::uint64_t kStagedTogether = std::uint64_t{256} << 10U;
 
 /// Takes an inode off the list of what is dirty, unless something of it still is.
 void unlist_if_clean(EngineState& state, const Inode& inode) {
@@ -85,10 +87,15 @@ Result<> flush_runs(EngineState& state, const std::shared_ptr<Inode>& inode, met
   StagedContent staged(state, *inode);
   std::vector<std::pair<std::uint64_t, std::uint64_t>> done;
   Result<> stopped;
-  for (const auto& run : runs) {
-    stopped = staged.stage(run.offset, run.bytes);
-    if (!stopped) break;
-    done.emplace_back(run.offset, run.end());
+  for (auto first = runs.begin(); first != runs.end() && stopped;) {
+    auto last = first;
+    std::uint64_t bytes = 0;
+    do {
+      bytes += last->bytes.size();
+      ++last;
+    } while (last != runs.end() && bytes + last->bytes.size() <= kStagedTogether);
+    stopped = staged.stage({first, last});
+    for (; stopped && first != last; ++first) done.emplace_back(first->offset, first->end());
   }
   if (!stopped && done.empty()) return stopped;
   if (!stopped) with.clear();
@@ -130,15 +137,14 @@ Result<> load_data(EngineState& state, Inode& inode) {
   return {};
 }
 
-Result<> StagedContent::stage(std::uint64_t offset, core::ByteView bytes) {
+Result<> StagedContent::stage(std::vector<PlainRun> runs) {
   StageRequest request;
   request.inode = inode_.number;
   request.cipher = inode_.data->cipher();
   request.deadline = inode_.record.deadline;
   request.ttl = inode_.record.ttl;
   request.profile = profile();
-  request.offset = offset;
-  request.bytes = bytes;
+  request.runs = std::move(runs);
   EPHFS_TRY(auto staged, state_.stripes->stage(request));
   add(std::move(staged));
   return {};

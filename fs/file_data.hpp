@@ -36,11 +36,7 @@ class DirtyRanges {
   void join_neighbours();
 
   /// Runs that overlap [from, to), clipped to it, in order. Valid until the next change.
-  struct Run {
-    std::uint64_t offset;
-    core::ByteView bytes;
-    [[nodiscard]] std::uint64_t end() const { return offset + bytes.size(); }
-  };
+  using Run = PlainRun;
   [[nodiscard]] std::vector<Run> overlapping(std::uint64_t from, std::uint64_t to) const;
   [[nodiscard]] std::vector<Run> all() const;
   /// First offset at or after `from` that lies in a run, and first that does not.

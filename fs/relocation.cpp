@@ -95,7 +95,7 @@ Result<> Relocation::try_stage(const std::shared_ptr<Inode>& inode, const Copy& 
   std::uint64_t run_length = 0;
   const auto finish_run = [&]() -> Result<> {
     if (run_length == 0) return {};
-    return move->staged.stage(run_offset, copy.bytes.view().subspan(run_at, run_length));
+    return move->staged.stage({{run_offset, copy.bytes.view().subspan(run_at, run_length)}});
   };
   for (const auto& slice : copy.slices) {
     const std::size_t here = std::exchange(at, at + static_cast<std::size_t>(slice.length));

@@ -23,9 +23,16 @@ constexpr std::uint64_t kSmallestPart = 256U << 10U;
 constexpr core::Nanoseconds kSealRetry = 1s;
 /// Past its first stripe's worth a file that is written in large pieces is a stream, and shares stripes with no other:
 /// what is deleted of it is whole stripes.
-bool is_stream(const StageRequest& request) {
-  return request.bytes.size() >= kStripeBytes ||
-         (request.bytes.size() >= kLargeWrite && request.offset >= kStripeBytes);
+bool is_stream(const std::vector<PlainRun>& runs) {
+  const PlainRun& run = runs.front();
+  return runs.size() == 1 &&
+         (run.bytes.size() >= kStripeBytes || (run.bytes.size() >= kLargeWrite && run.offset >= kStripeBytes));
+}
+
+std::uint64_t sealed_bytes(const std::vector<PlainRun>& runs) {
+  std::uint64_t sealed = 0;
+  for (const auto& run : runs) sealed += sealed_length(run.bytes.size());
+  return sealed;
 }
 
 }  // namespace
@@ -47,9 +54,9 @@ StripeLog::StripeLog(Context context) : context_(std::move(context)) {}
 
 Result<Staged> StripeLog::stage(const StageRequest& request) {
   EPHFS_CHECK(request.cipher.key != nullptr, "what is staged has a key");
-  if (request.bytes.empty()) return Staged{};
+  if (request.runs.empty()) return Staged{};
   const DeadlineBucket times = bucket_of(request.deadline, request.ttl);
-  Bucket bucket{times.end, times.width, {}, is_stream(request) ? request.inode : InodeNumber{}};
+  Bucket bucket{times.end, times.width, {}, is_stream(request.runs) ? request.inode : InodeNumber{}};
   if (request.profile) {
     bucket.profile = *request.profile;
   } else if (context_.options.profile) {
@@ -63,7 +70,7 @@ Result<Staged> StripeLog::stage(const StageRequest& request) {
   Result<> outcome;
   {
     const std::lock_guard lock(mutex_);
-    const std::uint64_t need = sealed_length(request.bytes.size());
+    const std::uint64_t need = sealed_bytes(request.runs);
     if (staged_bytes_ > 0 && staged_bytes_ + need > context_.options.staging_bytes) {
       while (!open_.empty()) close_locked(EntryPtr(open_.begin()->second));
       refused_bytes_ = need;
@@ -73,8 +80,10 @@ Result<Staged> StripeLog::stage(const StageRequest& request) {
     for (const auto& piece : pieces) pinned.push_back(piece.entry);
   }
   auto pins = std::make_shared<Pins>(*this, pinned);
-  for (const auto& piece : pieces) {
-    if (outcome) outcome = write_piece(piece, request);
+  for (auto first = pieces.begin(); first != pieces.end() && outcome;) {
+    const auto last = std::find_if(first, pieces.end(), [&](const Piece& one) { return one.entry != first->entry; });
+    outcome = write_pieces({first, last}, request.cipher);
+    first = last;
   }
   if (!outcome) {
     const std::lock_guard lock(mutex_);
@@ -93,8 +102,9 @@ Result<Staged> StripeLog::stage(const StageRequest& request) {
     extent.length = extent.origin_length = piece.plain.size();
     extent.stripe = piece.entry->record.number;
     extent.stripe_offset = piece.stripe_offset;
+    const bool is_noted = !staged.extents.empty() && staged.extents.back().stripe == extent.stripe;
+    if (!is_noted) staged.changes.emplace_back(meta::PutStripe{piece.entry->record});
     staged.extents.push_back(extent);
-    staged.changes.emplace_back(meta::PutStripe{piece.entry->record});
   }
   staged.pins = StripePins(std::move(pins));
   return staged;
@@ -102,41 +112,41 @@ Result<Staged> StripeLog::stage(const StageRequest& request) {
 
 /// Finds a place for all of the request, pinning each stripe once for each piece in it.
 Result<> StripeLog::reserve_locked(const StageRequest& request, const Bucket& bucket, std::vector<Piece>& pieces) {
-  core::ByteView rest = request.bytes;
-  std::uint64_t file_offset = request.offset;
-  while (!rest.empty()) {
-    EntryPtr entry;
-    if (const auto found = open_.find(bucket); found != open_.end()) {
-      const std::uint64_t room = plain_capacity(kStripeCapacity - found->second->appended);
-      const bool is_shared = bucket.stream.value == 0;
-      if (room >= std::min<std::uint64_t>(rest.size(), is_shared ? kSmallestPart : kBlockBytes)) {
-        entry = found->second;
-      } else {
-        close_locked(EntryPtr(found->second));
-      }
+  for (const PlainRun& run : request.runs) {
+    PlainRun rest = run;
+    while (!rest.bytes.empty()) {
+      EPHFS_TRY(const auto entry, stripe_with_room_locked(bucket, rest.bytes.size()));
+      const std::uint64_t room = plain_capacity(kStripeCapacity - entry->appended);
+      Piece piece;
+      piece.entry = entry;
+      piece.stripe_offset = entry->appended;
+      piece.file_offset = rest.offset;
+      piece.plain = rest.bytes.first(std::min<std::uint64_t>(rest.bytes.size(), room));
+      piece.memory = entry->memory;
+      const std::uint64_t sealed = sealed_length(piece.plain.size());
+      entry->appended += sealed;
+      staged_bytes_ += sealed;
+      entry->latest = std::max(entry->latest, request.deadline);
+      ++entry->pins;
+      rest = {rest.offset + piece.plain.size(), rest.bytes.subspan(piece.plain.size())};
+      pieces.push_back(std::move(piece));
+      if (plain_capacity(kStripeCapacity - entry->appended) < kBlockBytes) close_locked(entry);
     }
-    if (!entry) {
-      EPHFS_TRY(entry, open_stripe_locked(bucket));
-      open_[bucket] = entry;
-    }
-    const std::uint64_t room = plain_capacity(kStripeCapacity - entry->appended);
-    Piece piece;
-    piece.entry = entry;
-    piece.stripe_offset = entry->appended;
-    piece.file_offset = file_offset;
-    piece.plain = rest.first(std::min<std::uint64_t>(rest.size(), room));
-    piece.memory = entry->memory;
-    const std::uint64_t sealed = sealed_length(piece.plain.size());
-    entry->appended += sealed;
-    staged_bytes_ += sealed;
-    entry->latest = std::max(entry->latest, request.deadline);
-    ++entry->pins;
-    rest = rest.subspan(piece.plain.size());
-    file_offset += piece.plain.size();
-    pieces.push_back(std::move(piece));
-    if (plain_capacity(kStripeCapacity - entry->appended) < kBlockBytes) close_locked(entry);
   }
   return {};
+}
+
+/// The bucket's open stripe, or a new one where too little of a run of `bytes` would go into it.
+Result<StripeLog::EntryPtr> StripeLog::stripe_with_room_locked(const Bucket& bucket, std::uint64_t bytes) {
+  if (const auto found = open_.find(bucket); found != open_.end()) {
+    const std::uint64_t room = plain_capacity(kStripeCapacity - found->second->appended);
+    const bool is_shared = bucket.stream.value == 0;
+    if (room >= std::min(bytes, is_shared ? kSmallestPart : kBlockBytes)) return found->second;
+    close_locked(EntryPtr(found->second));
+  }
+  EPHFS_TRY(auto entry, open_stripe_locked(bucket));
+  open_[bucket] = entry;
+  return entry;
 }
 
 Result<StripeLog::EntryPtr> StripeLog::open_stripe_locked(const Bucket& bucket) {
@@ -166,25 +176,34 @@ Result<StripeLog::EntryPtr> StripeLog::open_stripe_locked(const Bucket& bucket) 
   return entry;
 }
 
-/// Encrypts a piece and writes it, window by window while it is in the processor's cache.
-Result<> StripeLog::write_piece(const Piece& piece, const StageRequest& request) {
-  ExtentCodec codec(piece.entry->record.format, request.cipher, piece.entry->record.id);
-  const auto scratch = piece.memory ? nullptr : context_.scratch.take();
-  core::ByteView rest = piece.plain;
-  std::uint64_t file_offset = piece.file_offset;
-  std::uint64_t stripe_offset = piece.stripe_offset;
-  while (!rest.empty()) {
-    const core::ByteView plain = rest.first(std::min<std::size_t>(rest.size(), plain_capacity(kWindowBytes)));
-    const std::uint64_t length = sealed_length(plain.size());
-    const core::MutableByteView sealed =
-        piece.memory ? piece.memory->view().subspan(stripe_offset, length) : scratch->view().first(length);
-    codec.seal(file_offset, stripe_offset, plain, sealed);
-    EPHFS_TRY_VOID(core::write_all(*piece.entry->file, stripe_offset, sealed));
-    rest = rest.subspan(plain.size());
-    file_offset += plain.size();
-    stripe_offset += length;
+/// Encrypts pieces of one stripe, which lie one behind the other, and writes them, window by window while it is in the
+/// processor's cache.
+Result<> StripeLog::write_pieces(std::span<const Piece> pieces, const FileCipher& cipher) {
+  const Piece& front = pieces.front();
+  ExtentCodec codec(front.entry->record.format, cipher, front.entry->record.id);
+  const auto scratch = front.memory ? nullptr : context_.scratch.take();
+  std::uint64_t begin = front.stripe_offset;  // [begin, end) of the stripe is encrypted and not yet written
+  std::uint64_t end = begin;
+  const auto window = [&](std::uint64_t from, std::uint64_t to) {
+    return front.memory ? front.memory->view().subspan(from, to - from)
+                        : scratch->view().subspan(from - begin, to - from);
+  };
+  for (const Piece& piece : pieces) {
+    EPHFS_CHECK(piece.stripe_offset == end, "what is reserved together lies together");
+    PlainRun rest{piece.file_offset, piece.plain};
+    while (!rest.bytes.empty()) {
+      const auto plain = rest.bytes.first(std::min<std::size_t>(rest.bytes.size(), plain_capacity(kWindowBytes)));
+      const std::uint64_t length = sealed_length(plain.size());
+      if (end + length - begin > kWindowBytes) {
+        EPHFS_TRY_VOID(core::write_all(*front.entry->file, begin, window(begin, end)));
+        begin = end;
+      }
+      codec.seal(rest.offset, end, plain, window(end, end + length));
+      end += length;
+      rest = {rest.offset + plain.size(), rest.bytes.subspan(plain.size())};
+    }
   }
-  return {};
+  return core::write_all(*front.entry->file, begin, window(begin, end));
 }
 
 void StripeLog::close_locked(const EntryPtr& entry) {

@@ -17,6 +17,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <span>
 
 #include "core/buffer_pool.hpp"
 #include "fs/extent_codec.hpp"
@@ -124,8 +125,9 @@ class StripeLog {
   class Pins;
 
   [[nodiscard]] Result<> reserve_locked(const StageRequest& request, const Bucket& bucket, std::vector<Piece>& pieces);
+  [[nodiscard]] Result<EntryPtr> stripe_with_room_locked(const Bucket& bucket, std::uint64_t bytes);
   [[nodiscard]] Result<EntryPtr> open_stripe_locked(const Bucket& bucket);
-  [[nodiscard]] Result<> write_piece(const Piece& piece, const StageRequest& request);
+  [[nodiscard]] Result<> write_pieces(std::span<const Piece> pieces, const FileCipher& cipher);
   void close_locked(const EntryPtr& entry);
   void unpin(const std::vector<EntryPtr>& entries);
   [[nodiscard]] std::optional<core::Boottime> seal_due();

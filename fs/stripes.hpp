@@ -37,14 +37,20 @@ struct FileCipher {
   const core::Key* key = nullptr;
 };
 
+/// Plaintext of a file, from `offset` on.
+struct PlainRun {
+  std::uint64_t offset = 0;
+  core::ByteView bytes;
+  [[nodiscard]] std::uint64_t end() const { return offset + bytes.size(); }
+};
+
 struct StageRequest {
   InodeNumber inode;
   FileCipher cipher;
   Deadline deadline;
   Milliseconds ttl{0};                   // how wide the deadline's bucket may be (1/64 of it)
   std::optional<core::Profile> profile;  // none: the volume's
-  std::uint64_t offset = 0;              // in the file
-  core::ByteView bytes;
+  std::vector<PlainRun> runs;            // none is empty
 };
 
 /// Keeps a stripe from being sealed until the extents in it are committed. Movable; destroying lets go, before the
@@ -109,8 +115,8 @@ class Stripes {
   [[nodiscard]] virtual awaitable<void> stop() = 0;
 
   /// Encrypts bytes and appends them to the open stripe of their deadline bucket (or, by whole stripes, to stripes the
-  /// file has to itself). One request may become several extents. would_block when staging is full: wait for room().
-  /// no_space when the disk is; nothing is left to commit then.
+  /// file has to itself): all of the request, or nothing. A run may become several extents. would_block when staging is
+  /// full: wait for room(). no_space when the disk is; nothing is left to commit then.
   [[nodiscard]] virtual Result<Staged> stage(const StageRequest& request) = 0;
   /// Resumes when there is room in staging; timed_out at `until`, with the reason placing gives.
   [[nodiscard]] virtual awaitable<Result<>> room(core::Boottime until) = 0;

@@ -34,31 +34,38 @@ Result<Staged> FakeStripes::stage(const StageRequest& request) {
   if (disk_->fail_stage) {
     if (const auto failure = disk_->fail_stage()) return core::fail(*failure, "staging");
   }
-  if (request.bytes.size() > disk_->room) return core::fail(core::Error::would_block, "staging is full");
-  disk_->room -= request.bytes.size();
-  disk_->staged_bytes += request.bytes.size();
+  std::uint64_t bytes = 0;
+  for (const auto& run : request.runs) bytes += run.bytes.size();
+  if (bytes > disk_->room) return core::fail(core::Error::would_block, "staging is full");
+  disk_->room -= bytes;
+  disk_->staged_bytes += bytes;
   Staged staged;
-  for (std::uint64_t at = 0; at < request.bytes.size();) {
-    const std::uint64_t length = std::min<std::uint64_t>(request.bytes.size() - at, kStripeBytes);
-    const StripeNumber number = place(request, length);
-    auto& stripe = disk_->stripes.at(number);
-    meta::ExtentRecord extent;
-    extent.inode = request.inode;
-    extent.offset = extent.origin_offset = request.offset + at;
-    extent.length = extent.origin_length = length;
-    extent.stripe = number;
-    extent.stripe_offset = stripe.record.length;
-    stripe.record.length += length;
-    stripe.origins[extent.stripe_offset] = {request.cipher.file, core::to_bytes(request.cipher.key->view()),
-                                            core::to_bytes(request.bytes.subspan(at, length))};
-    staged.extents.push_back(extent);
-    staged.changes.emplace_back(meta::PutStripe{stripe.record});
-    ++*stripe.pins;
-    const auto unpin = [pins = stripe.pins](void*) { --*pins; };
-    staged.pins.merge(StripePins(std::shared_ptr<void>(stripe.pins.get(), unpin)));
-    at += length;
+  for (const auto& run : request.runs) {
+    for (std::uint64_t at = 0; at < run.bytes.size(); at += kStripeBytes) {
+      const std::uint64_t length = std::min<std::uint64_t>(run.bytes.size() - at, kStripeBytes);
+      stage_part(request, {run.offset + at, run.bytes.subspan(at, length)}, staged);
+    }
   }
   return staged;
+}
+
+void FakeStripes::stage_part(const StageRequest& request, const PlainRun& part, Staged& staged) {
+  const StripeNumber number = place(request, part.bytes.size());
+  auto& stripe = disk_->stripes.at(number);
+  meta::ExtentRecord extent;
+  extent.inode = request.inode;
+  extent.offset = extent.origin_offset = part.offset;
+  extent.length = extent.origin_length = part.bytes.size();
+  extent.stripe = number;
+  extent.stripe_offset = stripe.record.length;
+  stripe.record.length += part.bytes.size();
+  stripe.origins[extent.stripe_offset] = {request.cipher.file, core::to_bytes(request.cipher.key->view()),
+                                          core::to_bytes(part.bytes)};
+  staged.extents.push_back(extent);
+  staged.changes.emplace_back(meta::PutStripe{stripe.record});
+  ++*stripe.pins;
+  const auto unpin = [pins = stripe.pins](void*) { --*pins; };
+  staged.pins.merge(StripePins(std::shared_ptr<void>(stripe.pins.get(), unpin)));
 }
 
 awaitable<Result<>> FakeStripes::room(core::Boottime until) {

@@ -68,6 +68,7 @@ class FakeStripes final : public Stripes {
  private:
   Result<> copy_out(const meta::ExtentRecord& extent, FileCipher cipher, std::uint64_t offset,
                     core::MutableByteView out);
+  void stage_part(const StageRequest& request, const PlainRun& part, Staged& staged);
   StripeNumber place(const StageRequest& request, std::uint64_t length);
 
   std::shared_ptr<FakeDisk> disk_;

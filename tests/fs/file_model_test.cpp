@@ -362,7 +362,7 @@ TEST(FileModelTest, AFailureAnywhereLeavesTheFileAsItWas) {
   for (const bool in_catalog : {true, false}) {
     unsigned failing = 0;
     while (run(failing, in_catalog)) ++failing;
-    EXPECT_GT(failing, 4U);
+    EXPECT_GE(failing, 4U);
   }
 }
 

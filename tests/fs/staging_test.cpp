@@ -53,6 +53,31 @@ TEST(StagingTest, SmallFilesShareAStripeAndLargeOnesHaveTheirOwn) {
   EXPECT_TRUE(volume.check_all(*large));
 }
 
+TEST(StagingTest, ManySmallRunsAtOnceLieOneBehindTheOther) {
+  StripesVolume volume(1);
+  volume.open();
+  const auto file = volume.make_file();
+  const core::Bytes bytes = volume.random.bytes(kStripeBytes + 100'000);
+  StageRequest request;
+  request.inode = file->inode;
+  request.cipher = {file->id, &file->key};
+  request.deadline = file->deadline;
+  request.ttl = file->ttl;
+  for (std::uint64_t at = 0; at < bytes.size();) {
+    const std::uint64_t length = std::min<std::uint64_t>(volume.random.between(1, 20'000), bytes.size() - at);
+    request.runs.push_back({at, core::ByteView(bytes).subspan(at, length)});
+    at += length;
+  }
+  const auto staged = volume.stripes->stage(request);
+  ASSERT_TRUE(staged) << staged.error();
+  EXPECT_GE(staged->extents.size(), request.runs.size());
+  EXPECT_EQ(staged->changes.size(), 2U) << "the records of two stripes";
+  ASSERT_TRUE(volume.commit(*file, *staged, bytes));
+  EXPECT_TRUE(volume.check_all(*file));
+  volume.crash_and_open();
+  EXPECT_TRUE(volume.check_all(*file));
+}
+
 TEST(StagingTest, StreamsDoNotShareStripes) {
   constexpr std::uint64_t kPiece = std::uint64_t{1} << 20U;
   StripesVolume volume;

@@ -181,8 +181,7 @@ Result<Staged> StripesVolume::stage(const TestFile& file, std::uint64_t offset, 
   request.cipher = {file.id, &file.key};
   request.deadline = file.deadline;
   request.ttl = file.ttl;
-  request.offset = offset;
-  request.bytes = bytes;
+  request.runs = {{offset, bytes}};
   return stripes->stage(request);
 }
 

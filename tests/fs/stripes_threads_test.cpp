@@ -93,8 +93,7 @@ class Worker {
       request.cipher = {file_, &key_};
       request.deadline = deadline_;
       request.ttl = 1h;
-      request.offset = content_.size();
-      request.bytes = content;
+      request.runs = {{content_.size(), content}};
       const auto staged = volume_.stripes->stage(request);
       if (!staged) {
         ASSERT_EQ(staged.error().code, Error::would_block) << staged.error();
