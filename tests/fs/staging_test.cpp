@@ -68,11 +68,13 @@ TEST(StagingTest, ManySmallRunsAtOnceLieOneBehindTheOther) {
     request.runs.push_back({at, core::ByteView(bytes).subspan(at, length)});
     at += length;
   }
-  const auto staged = volume.stripes->stage(request);
-  ASSERT_TRUE(staged) << staged.error();
-  EXPECT_GE(staged->extents.size(), request.runs.size());
-  EXPECT_EQ(staged->changes.size(), 2U) << "the records of two stripes";
-  ASSERT_TRUE(volume.commit(*file, *staged, bytes));
+  {
+    const auto staged = volume.stripes->stage(request);
+    ASSERT_TRUE(staged) << staged.error();
+    EXPECT_GE(staged->extents.size(), request.runs.size());
+    EXPECT_EQ(staged->changes.size(), 2U) << "the records of two stripes";
+    ASSERT_TRUE(volume.commit(*file, *staged, bytes));
+  }
   EXPECT_TRUE(volume.check_all(*file));
   volume.crash_and_open();
   EXPECT_TRUE(volume.check_all(*file));
