@@ -157,6 +157,15 @@ std::size_t TlsConnection::take_ahead(core::MutableByteView out) {
   return count;
 }
 
+/// After a step that is not done: waits for what it takes to go on, or ends the connection.
+awaitable<Result<>> TlsConnection::pass(Step step, ErrorCode error) {
+  if (step != Step::failed) std::tie(error) = co_await socket.async_wait(awaited(step), kAsTuple);
+  if (!error) co_return Result<>();
+  auto failure = broken(error);
+  shut();
+  co_return failure;
+}
+
 awaitable<Result<>> TlsConnection::read(core::MutableByteView out) {
   const auto self = shared_from_this();
   if (closed) co_return broken({});
@@ -178,12 +187,7 @@ awaitable<Result<>> TlsConnection::read(core::MutableByteView out) {
       out = out.subspan(count);
       continue;
     }
-    if (step != Step::failed) std::tie(error) = co_await socket.async_wait(awaited(step), kAsTuple);
-    if (error) {
-      auto failure = broken(error);
-      shut();
-      co_return failure;
-    }
+    EPHFS_CO_TRY_VOID(co_await pass(step, error));
   }
   co_return Result<>();
 }
@@ -201,12 +205,7 @@ awaitable<Result<>> TlsConnection::write(core::ByteView bytes, bool more_follows
       bytes = bytes.subspan(count);
       continue;
     }
-    if (step != Step::failed) std::tie(error) = co_await socket.async_wait(awaited(step), kAsTuple);
-    if (error) {
-      auto failure = broken(error);
-      shut();
-      co_return failure;
-    }
+    EPHFS_CO_TRY_VOID(co_await pass(step, error));
   }
   co_return Result<>();
 }
