@@ -1,22 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/clock.hpp"
 
-#include <ctime>
-
-#include "core/check.hpp"
+#include "core/kernel_time.hpp"
 #include "core/timer_thread.hpp"
 
 namespace ephfs::core {
-namespace {
-
-std::int64_t read_clock_ns(clockid_t id) {
-  timespec at{};
-  EPHFS_CHECK(clock_gettime(id, &at) == 0, "the kernel has this clock");
-  return at.tv_sec * std::int64_t{1'000'000'000} + at.tv_nsec;
-}
-
-}  // namespace
-
 SystemClock::SystemClock() : timers_(std::make_shared<TimerThread>()) {}
 
 SystemClock::~SystemClock() {
@@ -24,15 +12,15 @@ SystemClock::~SystemClock() {
 }
 
 Instant SystemClock::now() const {
-  return {read_clock_ns(CLOCK_REALTIME) / 1'000'000};
+  return {read_kernel_clock_ns(CLOCK_REALTIME) / 1'000'000};
 }
 
 std::int64_t SystemClock::file_time_ns() const {
-  return read_clock_ns(CLOCK_REALTIME_COARSE);
+  return read_kernel_clock_ns(CLOCK_REALTIME_COARSE);
 }
 
 Boottime SystemClock::boot_now() const {
-  return {read_clock_ns(CLOCK_BOOTTIME)};
+  return {read_kernel_clock_ns(CLOCK_BOOTTIME)};
 }
 
 std::unique_ptr<Timer> SystemClock::call_at(boost::asio::any_io_executor executor, Boottime when,

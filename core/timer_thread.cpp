@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <ctime>
 #include <utility>
 
 #include <boost/asio/execution/outstanding_work.hpp>
@@ -11,18 +10,13 @@
 #include <boost/asio/prefer.hpp>
 
 #include "core/check.hpp"
+#include "core/kernel_time.hpp"
 
 namespace ephfs::core {
 namespace {
 
 /// The longest sleep: what the thread sleeps by does not go on while the machine is suspended.
 constexpr Nanoseconds kSleepMax = std::chrono::hours(1);
-
-Boottime boottime_now() {
-  timespec at{};
-  EPHFS_CHECK(clock_gettime(CLOCK_BOOTTIME, &at) == 0, "the kernel has this clock");
-  return {at.tv_sec * std::int64_t{1'000'000'000} + at.tv_nsec};
-}
 
 }  // namespace
 
@@ -86,7 +80,7 @@ void TimerThread::remove(const Place& place) {
 void TimerThread::run() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
-    const Boottime now = boottime_now();
+    const Boottime now{read_kernel_clock_ns(CLOCK_BOOTTIME)};
     while (!entries_.empty() && entries_.begin()->first.when <= now) {
       const auto due = entries_.extract(entries_.begin()).mapped();
       // Under the lock: once a timer is cancelled, its executor may go away.
