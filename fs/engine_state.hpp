@@ -148,6 +148,9 @@ bool hurry_near_death(const EngineState& state, const Inode& inode, core::Instan
 [[nodiscard]] Result<> commit_staged(EngineState& state, const std::shared_ptr<Inode>& inode, Staged staged,
                                      std::uint64_t from, std::uint64_t to);
 
+/// What stages runs of a file for its present key and deadline. Lock held.
+[[nodiscard]] StageRequest stage_request(const EngineState& state, const Inode& inode, std::vector<PlainRun> runs);
+
 /// Bytes of one file on their way into stripes. Nothing in memory changes before commit() has succeeded; destroying it
 /// without commit() leaves the file as it was. Exclusive lock held from commit()'s call to its return.
 class StagedContent {

@@ -78,14 +78,7 @@ struct LargeWrite {
   std::shared_ptr<const core::Key> key;
 
   LargeWrite(const EngineState& state, const Inode& inode, std::uint64_t offset, core::ByteView bytes)
-      : key(inode.data->key()) {
-    request.inode = inode.number;
-    request.cipher = inode.data->cipher();
-    request.deadline = inode.record.deadline;
-    request.ttl = inode.record.ttl;
-    request.profile = inode.record.profile ? inode.record.profile : state.options.profile;
-    request.runs = {{offset, bytes}};
-  }
+      : request(stage_request(state, inode, {{offset, bytes}})), key(inode.data->key()) {}
   [[nodiscard]] bool holds_for(const Inode& inode) const {
     return inode.data && inode.data->key() == key && inode.record.deadline == request.deadline &&
            inode.record.ttl == request.ttl;
@@ -109,8 +102,9 @@ Result<> write_large(EngineState& state, const std::shared_ptr<Inode>& inode, in
   EPHFS_TRY(auto staged, state.stripes->stage(write->request));
   const std::unique_lock lock(inode->mutex);
   EPHFS_TRY(const auto at, begin_write(state, *inode, flags, offset, bytes.size()));
-  if (at != write->request.runs.front().offset || !write->holds_for(*inode))
+  if (at != write->request.runs.front().offset || !write->holds_for(*inode)) {
     return core::fail(core::Error::would_block);
+  }
   auto& record = inode->record;
   const auto before = std::tuple(record.size, record.modified, record.changed, inode->record_dirty);
   note_write(state, *inode, at + bytes.size());

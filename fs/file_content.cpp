@@ -137,14 +137,20 @@ Result<> load_data(EngineState& state, Inode& inode) {
   return {};
 }
 
-Result<> StagedContent::stage(std::vector<PlainRun> runs) {
+StageRequest stage_request(const EngineState& state, const Inode& inode, std::vector<PlainRun> runs) {
   StageRequest request;
-  request.inode = inode_.number;
-  request.cipher = inode_.data->cipher();
-  request.deadline = inode_.record.deadline;
-  request.ttl = inode_.record.ttl;
-  request.profile = profile();
+  request.inode = inode.number;
+  request.cipher = inode.data->cipher();
+  request.deadline = inode.record.deadline;
+  request.ttl = inode.record.ttl;
+  request.profile = inode.record.profile ? inode.record.profile : state.options.profile;
   request.runs = std::move(runs);
+  return request;
+}
+
+Result<> StagedContent::stage(std::vector<PlainRun> runs) {
+  StageRequest request = stage_request(state_, inode_, std::move(runs));
+  request.profile = profile();
   EPHFS_TRY(auto staged, state_.stripes->stage(request));
   add(std::move(staged));
   return {};

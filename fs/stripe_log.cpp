@@ -21,6 +21,7 @@ constexpr std::size_t kBuffersInUseMax = 8;
 /// What is left of a shared stripe is used for part of a larger run when it takes at least this much.
 constexpr std::uint64_t kSmallestPart = 256U << 10U;
 constexpr core::Nanoseconds kSealRetry = 1s;
+
 /// Past its first stripe's worth a file that is written in large pieces is a stream, and shares stripes with no other:
 /// what is deleted of it is whole stripes.
 bool is_stream(const std::vector<PlainRun>& runs) {
