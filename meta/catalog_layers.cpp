@@ -247,7 +247,8 @@ Result<> CatalogLayers::ask_for_extents(const Changes& changes) {
     }
   }
   for (auto& [number, offsets] : wanted) {
-    std::erase_if(offsets, [&](std::uint64_t offset) { return overlaid_extent(number, offset) != nullptr; });
+    const InodeNumber inode = number;
+    std::erase_if(offsets, [&](std::uint64_t offset) { return overlaid_extent(inode, offset) != nullptr; });
     if (offsets.empty()) continue;
     std::ranges::sort(offsets);
     offsets.erase(std::unique(offsets.begin(), offsets.end()), offsets.end());
