@@ -62,7 +62,11 @@ std::string Placer::last_error() const {
 
 awaitable<void> Placer::run(std::stop_token stop) {
   while (!stop.stop_requested()) {
-    std::vector<std::pair<StripeNumber, bool>> start;
+    struct Start {
+      StripeNumber number;
+      bool hurried = false;
+    };
+    std::vector<Start> starts;
     std::optional<core::Boottime> next;
     const bool waited_for = state_.context.options.durability != Durability::local || !state_.log.has_room();
     {
@@ -79,11 +83,11 @@ awaitable<void> Placer::run(std::stop_token stop) {
         }
         job.placing = true;
         ++placing_;
-        start.emplace_back(number, waited_for || job.hurried);
+        starts.push_back({number, waited_for || job.hurried});
       }
     }
-    for (const auto& [number, hurried] : start) {
-      state_.tasks.spawn(state_.context.executor, [this, number, hurried] { return place(number, hurried); });
+    for (const Start& start : starts) {
+      state_.tasks.spawn(state_.context.executor, [this, start] { return place(start.number, start.hurried); });
     }
     co_await wake_.wait(state_.context.clock, next);
   }
