@@ -20,6 +20,8 @@ using core::fail;
 
 constexpr auto kAsTuple = asio::as_tuple(asio::use_awaitable);
 constexpr std::size_t kRecordBytes = SSL3_RT_MAX_PLAIN_LENGTH;
+/// Of what is large, so much is waited for at once.
+constexpr std::size_t kGatheredBytes = 128U << 10U;
 
 }  // namespace
 
@@ -157,6 +159,16 @@ std::size_t TlsConnection::take_ahead(core::MutableByteView out) {
   return count;
 }
 
+/// Before `bytes` are waited for: has the kernel wake nobody for a little of what is large. OpenSSL may have a part of a
+/// record already, so that the socket has as much less to come.
+void TlsConnection::gather(std::size_t bytes) {
+  const std::size_t sure = bytes - std::min(bytes, kRecordBytes);
+  const int low_water = sure < kRecordBytes ? 1 : static_cast<int>(std::min(sure, kGatheredBytes));
+  if (low_water == std::exchange(low_water_, low_water)) return;
+  // Should it fail, the kernel wakes more often.
+  ::setsockopt(socket.native_handle(), SOL_SOCKET, SO_RCVLOWAT, &low_water, sizeof(low_water));
+}
+
 /// After a step that is not done: waits for what it takes to go on, or ends the connection.
 awaitable<Result<>> TlsConnection::pass(Step step, ErrorCode error) {
   if (step != Step::failed) std::tie(error) = co_await socket.async_wait(awaited(step), kAsTuple);
@@ -187,6 +199,7 @@ awaitable<Result<>> TlsConnection::read(core::MutableByteView out) {
       out = out.subspan(count);
       continue;
     }
+    if (step == Step::wants_read) gather(out.size());
     EPHFS_CO_TRY_VOID(co_await pass(step, error));
   }
   co_return Result<>();

@@ -59,12 +59,14 @@ class TlsConnection : public std::enable_shared_from_this<TlsConnection> {
   template <class Operation>
   [[nodiscard]] Step take_step(Operation operation, ErrorCode& error);
   [[nodiscard]] asio::socket_base::wait_type awaited(Step step);
+  void gather(std::size_t bytes);
   [[nodiscard]] awaitable<Result<>> pass(Step step, ErrorCode error);
   void step_handshake(std::function<void(ErrorCode)> done);
   [[nodiscard]] std::size_t take_ahead(core::MutableByteView out);
 
   const std::shared_ptr<asio::ssl::context> context_;
   const std::unique_ptr<SSL, SslFree> ssl_;
+  int low_water_ = 1;          // of the socket: the bytes for which whoever waits is woken
   bool drained_ = false;       // the socket gave less than was asked for, and was not waited for since
   bool more_follows_ = false;  // of what is written now
   core::Buffer ahead_;         // what came with something smaller and was not asked for yet: a record at most
