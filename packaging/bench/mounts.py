@@ -76,8 +76,9 @@ class Embedded(Mount):
 
 
 class SixNodes(Mount):
-    """ephfs over six node processes, 4+2, TLS on loopback, no ciphertext cache, so that reads come from the nodes."""
+    """ephfs over six node processes, 4+2, TLS on loopback, as it is mounted unless told otherwise."""
     title = "ephfs, six nodes 4+2"
+    options = "profile=4+2"
 
     def up(self):
         self.nodes = []
@@ -92,7 +93,7 @@ class SixNodes(Mount):
             if token is None:
                 token = run(self.ephfs, "invite", "--dir", node, "--uses", "6").strip()
         run(self.ephfs, "join", token, self.store)
-        run(self.ephfs, "mount", self.store, self.path, "-o", "profile=4+2,cache_size=0")
+        run(self.ephfs, "mount", self.store, self.path, "-o", self.options)
 
     @staticmethod
     def wait_for_file(path):
@@ -108,6 +109,12 @@ class SixNodes(Mount):
             node.terminate()
         for node in self.nodes:
             node.wait(timeout=20)
+
+
+class SixNodesUncached(SixNodes):
+    """The same without its cache of ciphertext, so that everything read comes from the nodes."""
+    title = "ephfs, six nodes 4+2, no cache"
+    options = "profile=4+2,cache_size=0"
 
 
 class Passthrough(Mount):

@@ -38,29 +38,35 @@ def ratios(key, ours, theirs):
     return middle if len(each) == 1 else f"{middle} ({min(each):.2f}-{max(each):.2f})"
 
 
+def pairs(group):
+    """Which title is compared with which: each of ephfs with each of the others."""
+    ours = [title for title in group if title.startswith("ephfs")]
+    return [(one, other) for other in group if other not in ours for one in ours]
+
+
 def table(group):
-    """`group`: title -> rounds, each a dictionary of figures; the first title is compared with the others."""
+    """`group`: title -> rounds, each a dictionary of figures."""
     titles = list(group)
-    first = titles[0]
+    compared = pairs(group)
+    several = len({one for one, _ in compared}) > 1
     middle = {title: medians(group[title]) for title in titles}
-    lines = ["| | " + " | ".join(titles + [f"to {title}" for title in titles[1:]]) + " |",
-             "|---" * (2 * len(titles)) + "|"]
+    heads = [f"{one} to {other}" if several else f"to {other}" for one, other in compared]
+    lines = ["| | " + " | ".join(titles + heads) + " |", "|---" * (1 + len(titles) + len(heads)) + "|"]
     for key, (name, unit, _) in FIGURES.items():
         cells = [f"{name}, {unit}"] + [number(middle[title][key]) for title in titles]
-        cells += [ratios(key, group[first], group[title]) for title in titles[1:]]
+        cells += [ratios(key, group[one], group[other]) for one, other in compared]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def chart(groups):
-    """An SVG of bars: for each figure, the first mount's ratio to each of the others; the line is at 1."""
+    """An SVG of bars: for each figure, the ratio of ephfs to each of the others; the line is at 1."""
     bars = []
     for group in groups:
-        titles = list(group)
-        for title in titles[1:]:
-            bars.append((f"{titles[0]} / {title}",
+        for one, other in pairs(group):
+            bars.append((f"{one} / {other}",
                          {key: statistics.median(ratio(key, a[key], b[key])
-                                                 for a, b in zip(group[titles[0]], group[title])) for key in FIGURES}))
+                                                 for a, b in zip(group[one], group[other])) for key in FIGURES}))
     row, left, width, most = 15, 230, 560, 32.0
     colours = ["#4878a8", "#d1843c", "#5a9a5a", "#a85a78", "#7a6ab0", "#8a8a4a"]
 
