@@ -159,8 +159,8 @@ std::size_t TlsConnection::take_ahead(core::MutableByteView out) {
   return count;
 }
 
-/// Before `bytes` are waited for: has the kernel wake nobody for a little of what is large. OpenSSL may have a part of a
-/// record already, so that the socket has as much less to come.
+/// Before `bytes` are waited for: has the kernel wake nobody for a little of what is large. OpenSSL may have a part of
+/// a record already, so that the socket has as much less to come.
 void TlsConnection::gather(std::size_t bytes) {
   const std::size_t sure = bytes - std::min(bytes, kRecordBytes);
   const int low_water = sure < kRecordBytes ? 1 : static_cast<int>(std::min(sure, kGatheredBytes));
