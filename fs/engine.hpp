@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -159,6 +160,9 @@ class Engine {
 
   // Names: engine_namespace.cpp. What returns Attributes of a looked-up or made inode has raised its lookup count by
   // one.
+
+  /// Names that will be looked up, one by one, in a moment: what they lead to is read from the catalog at once.
+  void expect_lookups(std::span<const meta::NameRecord> names);
   [[nodiscard]] Result<Attributes> lookup(InodeNumber parent, const std::string& name);
   void forget(InodeNumber number, std::uint64_t lookups);
   [[nodiscard]] Result<Attributes> make_node(InodeNumber parent, const std::string& name, std::uint32_t mode,

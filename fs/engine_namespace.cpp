@@ -162,6 +162,13 @@ Result<Attributes> Engine::lookup(InodeNumber parent, const std::string& name) {
   return looked_up(*state_, *inode);
 }
 
+void Engine::expect_lookups(std::span<const meta::NameRecord> names) {
+  std::vector<InodeNumber> numbers;
+  numbers.reserve(names.size());
+  for (const auto& name : names) numbers.push_back(name.inode);
+  state_->inodes.load_all(numbers);
+}
+
 void Engine::forget(InodeNumber number, std::uint64_t lookups) {
   auto inode = state_->inodes.forget(number, lookups);
   if (!inode) return;

@@ -2,6 +2,7 @@
 // FUSE requests about names: look-up, making, removing and moving them, and listing directories.
 #include <cerrno>
 #include <climits>
+#include <span>
 
 #include <sys/stat.h>
 
@@ -109,8 +110,7 @@ class Listing {
   /// asked only when the entry fits, because asking raises the lookup count.
   template <class GetEntry>
   bool add(const char* name, off_t next, InodeNumber number, std::uint32_t mode, GetEntry get_entry) {
-    const std::size_t needed = plus_ ? fuse_add_direntry_plus(request_, nullptr, 0, name, nullptr, 0)
-                                     : fuse_add_direntry(request_, nullptr, 0, name, nullptr, 0);
+    const std::size_t needed = size_of(name);
     if (used_ + needed > bytes_.size()) return false;
     char* at = bytes_.data() + used_;
     fuse_entry_param entry{};
@@ -125,9 +125,24 @@ class Listing {
     used_ += needed;
     return true;
   }
+  /// How many of these names, from the first on, there is room for.
+  [[nodiscard]] std::size_t count_fitting(std::span<const meta::NameRecord> names) const {
+    std::size_t used = used_;
+    const auto past = std::ranges::find_if(names, [&](const auto& name) {
+      used += size_of(name.name.c_str());
+      return used > bytes_.size();
+    });
+    return static_cast<std::size_t>(past - names.begin());
+  }
+  [[nodiscard]] bool plus() const { return plus_; }
   void reply() { fuse_reply_buf(request_, bytes_.data(), used_); }
 
  private:
+  [[nodiscard]] std::size_t size_of(const char* name) const {
+    return plus_ ? fuse_add_direntry_plus(request_, nullptr, 0, name, nullptr, 0)
+                 : fuse_add_direntry(request_, nullptr, 0, name, nullptr, 0);
+  }
+
   fuse_req_t request_;
   bool plus_;
   std::vector<char> bytes_;
@@ -138,9 +153,12 @@ class Listing {
 void list_names(Engine& engine, OpenDirectory& directory, InodeNumber number, off_t offset, Listing& listing) {
   const std::lock_guard lock(directory.mutex);
   const core::Instant now = engine.clock().now();
+  const auto first =
+      std::min(static_cast<std::size_t>(std::max<off_t>(offset - kDotEntries, 0)), directory.names.size());
+  const auto rest = std::span(directory.names).subspan(first);
+  if (listing.plus()) engine.expect_lookups(rest.first(listing.count_fitting(rest)));
   bool room = true;
-  for (auto at = static_cast<std::size_t>(std::max<off_t>(offset - kDotEntries, 0));
-       room && at < directory.names.size(); ++at) {
+  for (std::size_t at = first; room && at < directory.names.size(); ++at) {
     const auto& name = directory.names[at];
     if (name.deadline.passed(now + kLastMoment)) continue;
     const auto look_up = [&](fuse_entry_param& entry) {

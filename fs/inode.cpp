@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <span>
 
 namespace ephfs::fs {
@@ -116,6 +117,22 @@ Result<std::vector<meta::NameRecord>> InodeTable::list(InodeNumber parent, const
   EPHFS_TRY(auto names, catalog_.names(parent, after, limit));
   names_.learn(parent, names, version);
   return names;
+}
+
+void InodeTable::load_all(const std::vector<InodeNumber>& numbers) {
+  std::vector<InodeNumber> missing;
+  std::unique_lock lock(mutex_);
+  const std::uint64_t releases = releases_;
+  std::ranges::copy_if(numbers, std::back_inserter(missing), [this](auto number) { return !inodes_.contains(number); });
+  lock.unlock();
+  if (missing.empty()) return;
+  auto records = catalog_.inodes(missing);
+  if (!records) return;  // whoever asks for one hears of it
+  lock.lock();
+  if (releases != releases_) return;
+  for (meta::InodeRecord& record : *records) {
+    if (!inodes_.contains(record.number)) (void)insert_locked(std::move(record));
+  }
 }
 
 std::shared_ptr<Inode> InodeTable::adopt(meta::InodeRecord record) {

@@ -79,6 +79,9 @@ class InodeTable {
   /// Names of a directory in byte order after `after`, at most `limit`; they are known from then on.
   [[nodiscard]] Result<std::vector<meta::NameRecord>> list(InodeNumber parent, const std::string& after,
                                                            std::size_t limit);
+  /// Those of `numbers` that are in the catalog and not here, read at once; so that get() finds them. It leaves out
+  /// what changes meanwhile.
+  void load_all(const std::vector<InodeNumber>& numbers);
   /// A commit that may have changed names has succeeded. Called before anybody is told of it.
   void names_changed(const meta::Changes& changes) { names_.committed(changes); }
   /// The object for an inode just made.

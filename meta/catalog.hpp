@@ -236,6 +236,8 @@ class Catalog {
   [[nodiscard]] virtual Result<std::optional<core::Bytes>> value(const std::string& key) const = 0;
 
   [[nodiscard]] virtual Result<std::optional<InodeRecord>> inode(InodeNumber number) const = 0;
+  /// Those of these that are there, in any order; of one moment.
+  [[nodiscard]] virtual Result<std::vector<InodeRecord>> inodes(const std::vector<InodeNumber>& numbers) const = 0;
   /// The largest inode number ever committed, and stripe number: new ones count on from there.
   [[nodiscard]] virtual Result<InodeNumber> last_inode() const = 0;
   [[nodiscard]] virtual Result<StripeNumber> last_stripe() const = 0;

@@ -54,6 +54,22 @@ Result<std::optional<InodeRecord>> CatalogLayers::inode(InodeNumber number) cons
   return below_.inode(number);
 }
 
+Result<std::vector<InodeRecord>> CatalogLayers::inodes(const std::vector<InodeNumber>& numbers) const {
+  std::vector<InodeNumber> below;
+  std::vector<InodeRecord> found;
+  for (const InodeNumber number : numbers) {
+    if (const auto* said = overlaid_inode(number)) {
+      if (*said) found.push_back(**said);
+    } else if (!is_new(number)) {
+      below.push_back(number);
+    }
+  }
+  if (below.empty()) return found;
+  EPHFS_TRY(auto rows, below_.inodes(below));
+  found.insert(found.end(), std::move_iterator(rows.begin()), std::move_iterator(rows.end()));
+  return found;
+}
+
 Result<bool> CatalogLayers::has_inode(InodeNumber number) const {
   if (const auto* said = overlaid_inode(number)) return said->has_value();
   if (is_new(number)) return false;

@@ -25,6 +25,7 @@ class CatalogLayers {
 
   // As the methods of Catalog.
   [[nodiscard]] Result<std::optional<InodeRecord>> inode(InodeNumber number) const;
+  [[nodiscard]] Result<std::vector<InodeRecord>> inodes(const std::vector<InodeNumber>& numbers) const;
   [[nodiscard]] Result<std::optional<InodeRecord>> lookup(InodeNumber parent, const std::string& name) const;
   [[nodiscard]] Result<std::vector<NameRecord>> names(InodeNumber parent, const std::string& after,
                                                       std::size_t limit) const;

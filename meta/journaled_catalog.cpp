@@ -42,6 +42,9 @@ class JournaledCatalog final : public Catalog {
     EPHFS_TRY(const auto older, below_->last_inode());
     return std::max(newest, older);
   }
+  Result<std::vector<InodeRecord>> inodes(const std::vector<InodeNumber>& numbers) const override {
+    return journal_->with_layers([&](const CatalogLayers& layers) { return layers.inodes(numbers); });
+  }
   Result<std::optional<InodeRecord>> lookup(InodeNumber parent, const std::string& name) const override {
     return journal_->with_layers([&](const CatalogLayers& layers) { return layers.lookup(parent, name); });
   }

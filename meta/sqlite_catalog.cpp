@@ -263,6 +263,13 @@ class SqliteCatalog final : public Catalog {
     const core::ProbeScope scope(probe);
     return one(kInode, read_inode, number);
   }
+  Result<std::vector<InodeRecord>> inodes(const std::vector<InodeNumber>& numbers) const override {
+    static core::Probe probe("stage", "catalog inodes");
+    const core::ProbeScope scope(probe);
+    return each_of<InodeRecord>(numbers, [](SqliteConnection& reader, InodeNumber number) {
+      return read_one(SqliteQuery(reader, kInode).bind(number), read_inode);
+    });
+  }
   Result<InodeNumber> last_inode() const override { return the(kLastInode, read_number); }
   Result<StripeNumber> last_stripe() const override { return the(kLastStripe, read_stripe_number); }
   Result<std::optional<InodeRecord>> lookup(InodeNumber parent, const std::string& name) const override {
@@ -306,16 +313,9 @@ class SqliteCatalog final : public Catalog {
   }
   Result<std::vector<ExtentRecord>> extents_at(InodeNumber number,
                                                const std::vector<std::uint64_t>& offsets) const override {
-    EPHFS_TRY(const auto reader, readers_.borrow());
-    SqliteTransaction snapshot(*reader);
-    EPHFS_TRY_VOID(snapshot.begin_reading());
-    std::vector<ExtentRecord> found;
-    for (const std::uint64_t offset : offsets) {
-      SqliteQuery query(*reader, kExtentAt);
-      EPHFS_TRY(const auto extent, read_one(query.bind(number, offset), read_extent));
-      if (extent) found.push_back(*extent);
-    }
-    return found;
+    return each_of<ExtentRecord>(offsets, [number](SqliteConnection& reader, std::uint64_t offset) {
+      return read_one(SqliteQuery(reader, kExtentAt).bind(number, offset), read_extent);
+    });
   }
   Result<std::vector<ExtentRecord>> extents_in(StripeNumber stripe) const override {
     return all(kExtentsIn, read_extent, stripe);
@@ -444,6 +444,19 @@ class SqliteCatalog final : public Catalog {
     EPHFS_TRY(const auto reader, readers_.borrow());
     SqliteQuery query(*reader, sql);
     return read_one(query.bind(values...), read);
+  }
+  /// What `read_record` finds for each of `keys`, in one snapshot.
+  template <class Record, class Key, class ReadRecord>
+  Result<std::vector<Record>> each_of(const std::vector<Key>& keys, ReadRecord read_record) const {
+    EPHFS_TRY(const auto reader, readers_.borrow());
+    SqliteTransaction snapshot(*reader);
+    EPHFS_TRY_VOID(snapshot.begin_reading());
+    std::vector<Record> found;
+    for (const Key& key : keys) {
+      EPHFS_TRY(auto record, read_record(*reader, key));
+      if (record) found.push_back(*std::move(record));
+    }
+    return found;
   }
   /// A row that every catalog has.
   template <class Record, class... Values>

@@ -57,6 +57,12 @@ class FaultyCatalog final : public meta::Catalog {
   meta::Result<std::vector<std::string>> xattr_names(core::InodeNumber n) const override {
     return real_->xattr_names(n);
   }
+  meta::Result<std::vector<meta::InodeRecord>> inodes(const std::vector<core::InodeNumber>& numbers) const override {
+    auto found = real_->inodes(numbers);
+    if (inodes_read) inodes_read();
+    return found;
+  }
+  std::function<void()> inodes_read;  // while whoever asked has not got them yet
   meta::Result<meta::InodeTies> ties(core::InodeNumber n) const override { return real_->ties(n); }
   meta::Result<std::vector<meta::ExtentRecord>> extents(core::InodeNumber n) const override {
     return real_->extents(n);

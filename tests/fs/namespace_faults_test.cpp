@@ -122,6 +122,28 @@ TEST_F(NamespaceFaultTest, ReaperTriesAgain) {
   EXPECT_EQ(volume.engine().statistics()->inodes, 5U);
 }
 
+TEST_F(NamespaceFaultTest, WhatChangesWhileItIsReadIsNotKeptAsItWas) {
+  const InodeNumber file = number_of("other");
+  volume.close();
+  volume.open();
+  auto& engine = volume.engine();
+  const auto opened = engine.open_directory(kRoot);
+  ASSERT_TRUE(opened);
+  ASSERT_TRUE(engine.rewind(**opened));
+  volume.catalog->inodes_read = [&] {
+    // Looked up, changed, and let go of, all before what was read has arrived.
+    ASSERT_TRUE(engine.lookup(kRoot, "other"));
+    SetAttributes changed;
+    changed.mode = 0600;
+    ASSERT_TRUE(engine.set_attributes(file, changed, false));
+    engine.forget(file, 1);
+  };
+  engine.expect_lookups((*opened)->names);
+  const auto found = engine.lookup(kRoot, "other");
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->mode, S_IFREG | 0600U);
+}
+
 TEST(NamespaceThreads, ChangeTheTreeTogether) {
   constexpr int kThreads = 4;
   constexpr int kSteps = 400;

@@ -121,6 +121,20 @@ class NamespaceRun {
     const auto listed = volume_.list(directory->number);
     ASSERT_TRUE(listed) << listed.error();
     EXPECT_EQ(*listed, expected);
+    look_all_up(directory);
+  }
+  /// As the kernel does that wants attributes with its listing.
+  void look_all_up(const ModelPointer& directory) {
+    const auto opened = engine().open_directory(directory->number);
+    ASSERT_TRUE(opened) << opened.error();
+    ASSERT_TRUE(engine().rewind(**opened));
+    engine().expect_lookups((*opened)->names);
+    for (const auto& [name, inode] : NamespaceModel::list(*directory, now())) {
+      const auto found = engine().lookup(directory->number, name);
+      ASSERT_TRUE(found) << name << ": " << found.error();
+      compare(*inode, *found);
+      engine().forget(found->number, 1);
+    }
   }
 
   void make() {

@@ -102,6 +102,8 @@ TEST_P(CatalogContract, KeepsEveryFieldOfAnInode) {
   EXPECT_EQ(catalog_->inode({2}).value(), inode);
   EXPECT_EQ(catalog_->inode({1}).value(), directory(1));
   EXPECT_EQ(catalog_->inode({3}).value(), std::nullopt);
+  EXPECT_THAT(catalog_->inodes({{3}, {2}, {1}}).value(), UnorderedElementsAre(inode, directory(1)));
+  EXPECT_THAT(catalog_->inodes({{3}}).value(), IsEmpty());
 }
 
 TEST_P(CatalogContract, PutReplacesARecordAndKeepsWhatHangsOnIt) {

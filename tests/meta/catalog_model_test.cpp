@@ -164,12 +164,15 @@ class ChangeMaker {
 
 template <class Records>
 auto sorted_by_number(Records records) {
-  std::ranges::sort(records, {}, [](const StripeRecord& record) { return record.number; });
+  std::ranges::sort(records, {}, [](const auto& record) { return record.number; });
   return records;
 }
 
 /// What the journaled catalog answers from its overlays as well.
 void expect_same_at_once(const Catalog& a, const Catalog& b, core::Instant now) {
+  std::vector<InodeNumber> numbers;
+  for (std::uint64_t number = 1; number <= kInodes; ++number) numbers.push_back({number});
+  EXPECT_EQ(sorted_by_number(a.inodes(numbers).value()), sorted_by_number(b.inodes(numbers).value()));
   for (std::uint64_t number = 1; number <= kInodes; ++number) {
     EXPECT_EQ(a.inode({number}).value(), b.inode({number}).value());
     const auto names = a.names({number}, "", kAll).value();

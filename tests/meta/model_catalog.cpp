@@ -151,6 +151,15 @@ Result<std::optional<InodeRecord>> ModelCatalog::inode(InodeNumber number) const
   return find_in(shared_->state.inodes, number);
 }
 
+Result<std::vector<InodeRecord>> ModelCatalog::inodes(const std::vector<InodeNumber>& numbers) const {
+  const std::lock_guard lock(shared_->mutex);
+  std::vector<InodeRecord> found;
+  for (const InodeNumber number : numbers) {
+    if (auto inode = find_in(shared_->state.inodes, number)) found.push_back(*std::move(inode));
+  }
+  return found;
+}
+
 Result<InodeNumber> ModelCatalog::last_inode() const {
   const std::lock_guard lock(shared_->mutex);
   return shared_->state.last_inode;

@@ -19,6 +19,7 @@ class ModelCatalog final : public Catalog {
 
   Result<std::optional<core::Bytes>> value(const std::string& key) const override;
   Result<std::optional<InodeRecord>> inode(InodeNumber number) const override;
+  Result<std::vector<InodeRecord>> inodes(const std::vector<InodeNumber>& numbers) const override;
   Result<InodeNumber> last_inode() const override;
   Result<StripeNumber> last_stripe() const override;
   Result<std::optional<InodeRecord>> lookup(InodeNumber parent, const std::string& name) const override;
