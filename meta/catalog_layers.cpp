@@ -4,8 +4,6 @@
 #include <algorithm>
 #include <limits>
 
-#include "meta/change_rules.hpp"
-
 namespace ephfs::meta {
 
 using core::Error;
@@ -16,14 +14,6 @@ namespace {
 constexpr std::size_t kPage = 256;
 constexpr auto kEarliest = std::numeric_limits<std::int64_t>::min();
 constexpr auto kLatest = std::numeric_limits<std::int64_t>::max();
-
-core::Failure leads_nowhere(const std::string& what) {
-  return fail(Error::invalid_argument, "catalog: " + what);
-}
-
-std::string words(InodeNumber number) {
-  return "inode " + std::to_string(number.value);
-}
 
 }  // namespace
 
@@ -123,7 +113,7 @@ Result<std::vector<NameRecord>> CatalogLayers::names(InodeNumber parent, const s
       if (!*said || found.contains(name->first.second)) continue;
       ++taken;
       EPHFS_TRY(const auto record, inode(**said));
-      if (!record) return fail(Error::damaged, "catalog: a name leads to no " + words(**said));
+      if (!record) return fail(Error::damaged, "catalog: a name leads to no inode " + std::to_string((**said).value));
       found.emplace(name->first.second, NameRecord{name->first.second, **said, record->mode, record->deadline});
     }
   }
@@ -244,41 +234,6 @@ Result<std::vector<ExtentRecord>> CatalogLayers::extents_at(InodeNumber number,
   return found;
 }
 
-Result<std::optional<ExtentRecord>> CatalogLayers::extent_at(InodeNumber number, std::uint64_t offset) const {
-  if (const auto* said = overlaid_extent(number, offset)) return *said;
-  const auto asked = extents_below_.find(number);
-  EPHFS_CHECK(asked != extents_below_.end(), "what changes has been asked for");
-  const auto found = std::ranges::lower_bound(asked->second, offset, {}, [](const auto& one) { return one.first; });
-  EPHFS_CHECK(found != asked->second.end() && found->first == offset, "what changes has been asked for");
-  return found->second;
-}
-
-Result<> CatalogLayers::ask_for_extents(const Changes& changes) {
-  std::map<InodeNumber, std::vector<std::uint64_t>> wanted;
-  for (const Change& change : changes) {
-    if (const auto* put = std::get_if<PutExtent>(&change)) {
-      wanted[put->extent.inode].push_back(put->extent.offset);
-    } else if (const auto* drop = std::get_if<DropExtent>(&change)) {
-      wanted[drop->inode].push_back(drop->offset);
-    }
-  }
-  for (auto& [number, offsets] : wanted) {
-    const InodeNumber inode = number;
-    std::erase_if(offsets, [&](std::uint64_t offset) { return overlaid_extent(inode, offset) != nullptr; });
-    if (offsets.empty()) continue;
-    std::ranges::sort(offsets);
-    offsets.erase(std::unique(offsets.begin(), offsets.end()), offsets.end());
-    EPHFS_TRY(const auto found, below_.extents_at(number, offsets));
-    auto& known = extents_below_[number];
-    auto next = found.begin();
-    for (const std::uint64_t offset : offsets) {
-      known.emplace_back(offset, std::nullopt);
-      if (next != found.end() && next->offset == offset) known.back().second = *next++;
-    }
-  }
-  return {};
-}
-
 Result<std::optional<StripeRecord>> CatalogLayers::stripe(StripeNumber number) const {
   if (const auto* said = overlaid_stripe(number)) return std::optional(*said);
   return below_.stripe(number);
@@ -373,7 +328,7 @@ Result<std::vector<ExpiredInode>> CatalogLayers::expired_inodes(core::Instant no
   found.reserve(numbers.size());
   for (const InodeNumber number : numbers) {
     EPHFS_TRY(auto record, inode(number));
-    if (!record) return fail(Error::damaged, "catalog: a deadline of no " + words(number));
+    if (!record) return fail(Error::damaged, "catalog: a deadline of no inode " + std::to_string(number.value));
     auto& one = found.emplace_back(ExpiredInode{*std::move(record), {}, {}});
     EPHFS_TRY(one.names, names_of(number));
     EPHFS_TRY(one.extents, extents(number));
@@ -386,165 +341,6 @@ Result<CatalogTotals> CatalogLayers::totals() const {
     if (overlay->totals()) return *overlay->totals();
   }
   return below_.totals();
-}
-
-/// Applies changes to an overlay on top of layers that contain it, counting what comes and goes.
-class CatalogLayers::Counting {
- public:
-  Counting(const CatalogLayers& with, CatalogOverlay& newest) : with_(with), newest_(newest) {}
-
-  Result<> apply(const Change& change) {
-    if (const auto* put_inode = std::get_if<PutInode>(&change)) {
-      EPHFS_TRY(const bool present, with_.has_inode(put_inode->inode.number));
-      if (!present) ++inodes_;
-    } else if (const auto* drop_inode = std::get_if<DropInode>(&change)) {
-      EPHFS_TRY(const bool present, with_.has_inode(drop_inode->inode));
-      // Dropping what is not there takes nothing with it.
-      if (!present) return {};
-      --inodes_;
-      EPHFS_TRY(const auto extents, with_.extents(drop_inode->inode));
-      for (const ExtentRecord& extent : extents) live_[extent.stripe] -= static_cast<std::int64_t>(extent.length);
-    } else if (const auto* put_extent = std::get_if<PutExtent>(&change)) {
-      const ExtentRecord& extent = put_extent->extent;
-      EPHFS_TRY_VOID(forget_extent(extent.inode, extent.offset));
-      live_[extent.stripe] += static_cast<std::int64_t>(extent.length);
-    } else if (const auto* drop_extent = std::get_if<DropExtent>(&change)) {
-      EPHFS_TRY_VOID(forget_extent(drop_extent->inode, drop_extent->offset));
-    } else if (const auto* put_stripe = std::get_if<PutStripe>(&change)) {
-      PutStripe counted = *put_stripe;
-      EPHFS_TRY(const auto present, with_.stripe(counted.stripe.number));
-      if (!present) ++stripes_;
-      counted.stripe.live = present ? present->live : 0;
-      newest_.apply(counted);
-      return {};
-    }
-    newest_.apply(change);
-    return {};
-  }
-
-  /// When all has been applied and checked.
-  Result<> finish(CatalogTotals totals) {
-    for (const auto& [number, delta] : live_) {
-      EPHFS_TRY(auto stripe, with_.stripe(number));
-      if (!stripe) continue;  // an extent in it came and went
-      stripe->live += static_cast<std::uint64_t>(delta);
-      newest_.set_live(*stripe);
-      totals.bytes += static_cast<std::uint64_t>(delta);
-    }
-    totals.inodes += static_cast<std::uint64_t>(inodes_);
-    totals.stripes += static_cast<std::uint64_t>(stripes_);
-    newest_.set_totals(totals);
-    return {};
-  }
-
- private:
-  Result<> forget_extent(InodeNumber inode, std::uint64_t offset) {
-    EPHFS_TRY(const auto present, with_.extent_at(inode, offset));
-    if (present) live_[present->stripe] -= static_cast<std::int64_t>(present->length);
-    return {};
-  }
-
-  const CatalogLayers& with_;
-  CatalogOverlay& newest_;
-  std::map<StripeNumber, std::int64_t> live_;
-  std::int64_t inodes_ = 0;
-  std::int64_t stripes_ = 0;
-};
-
-Result<CatalogOverlay> CatalogLayers::overlay_of(const Changes& changes) const {
-  CatalogOverlay newest;
-  CatalogLayers with = *this;
-  std::ranges::copy(overlays(), with.overlays_.begin() + 1);
-  with.overlays_.front() = &newest;
-  ++with.count_;
-  for (const Change& change : changes) EPHFS_TRY_VOID(check_change(change));
-  EPHFS_TRY_VOID(with.ask_for_extents(changes));
-  Counting counting(with, newest);
-  for (const Change& change : changes) {
-    if (const auto* drop = std::get_if<DropInode>(&change); drop != nullptr && !is_new(drop->inode)) {
-      EPHFS_TRY(with.ties_below_[drop->inode], below_.ties(drop->inode));
-    }
-    EPHFS_TRY_VOID(counting.apply(change));
-  }
-  EPHFS_TRY_VOID(with.check_references());
-  EPHFS_TRY(const auto before, totals());
-  EPHFS_TRY_VOID(counting.finish(before));
-  return newest;
-}
-
-Result<> CatalogLayers::check_references() const {
-  const CatalogOverlay& newest = *overlays_.front();
-  for (const auto& [place, inode] : newest.names()) {
-    if (!inode) continue;
-    EPHFS_TRY_VOID(require_inode(place.first));
-    EPHFS_TRY_VOID(require_inode(*inode));
-  }
-  for (const auto& [place, value] : newest.xattrs()) {
-    if (value) EPHFS_TRY_VOID(require_inode(place.first));
-  }
-  // Extents of one file, in a few stripes, come by the hundred.
-  std::optional<InodeNumber> known_inode;
-  std::unordered_set<StripeNumber> known_stripes;
-  for (const auto& [key, extent] : newest.extents()) {
-    if (!extent) continue;
-    if (key.first != known_inode) EPHFS_TRY_VOID(require_inode(key.first));
-    known_inode = key.first;
-    if (!known_stripes.insert(extent->stripe).second) continue;
-    EPHFS_TRY(const auto stripe, this->stripe(extent->stripe));
-    if (!stripe) return leads_nowhere("an extent in no stripe, of " + words(key.first));
-  }
-  for (const auto& [key, placement] : newest.placements()) {
-    EPHFS_TRY(const auto stripe, this->stripe(key.first));
-    if (!stripe) return leads_nowhere("a shard of no stripe");
-  }
-  for (const auto& [number, inode] : newest.inodes()) {
-    if (!inode) EPHFS_TRY_VOID(check_nothing_leads_to(number));
-  }
-  return {};
-}
-
-Result<> CatalogLayers::check_nothing_leads_to(InodeNumber dropped) const {
-  EPHFS_TRY(const auto places, names_of(dropped));
-  if (!places.empty()) return leads_nowhere("a name leads to dropped " + words(dropped));
-  EPHFS_TRY(const bool is_parent, has_names(dropped));
-  if (is_parent) return leads_nowhere("a name in dropped " + words(dropped));
-  return {};
-}
-
-Result<bool> CatalogLayers::has_names(InodeNumber directory) const {
-  for (const auto* overlay : overlays()) {
-    for (auto name = overlay->names().lower_bound({directory, {}});
-         name != overlay->names().end() && name->first.first == directory; ++name) {
-      if (overlaid_name(name->first)->has_value()) return true;
-    }
-  }
-  const auto* ties = ties_below(directory);
-  std::string after;
-  for (bool more = !is_new(directory) && (ties == nullptr || ties->has_names); more;) {
-    EPHFS_TRY(const auto page, below_.names(directory, after, kPage));
-    more = page.size() == kPage;
-    for (const NameRecord& name : page) {
-      if (overlaid_name({directory, name.name}) == nullptr) return true;
-    }
-    if (more) after = page.back().name;
-  }
-  return false;
-}
-
-Result<InodeTies> CatalogLayers::ties(InodeNumber number) const {
-  InodeTies ties;
-  EPHFS_TRY(ties.is_there, has_inode(number));
-  if (!ties.is_there) return ties;
-  EPHFS_TRY(ties.has_names, has_names(number));
-  EPHFS_TRY(ties.names, names_of(number));
-  EPHFS_TRY(ties.extents, extents(number));
-  return ties;
-}
-
-Result<> CatalogLayers::require_inode(InodeNumber number) const {
-  EPHFS_TRY(const bool present, has_inode(number));
-  if (!present) return leads_nowhere("no " + words(number));
-  return {};
 }
 
 }  // namespace ephfs::meta
