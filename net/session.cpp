@@ -14,6 +14,8 @@ using core::Nanoseconds;
 namespace {
 
 constexpr std::int64_t kMillisecond = 1'000'000;
+/// Behind a frame of more, whoever waits for this thread has his turn before the next.
+constexpr std::size_t kLargeFrameBytes = 64U << 10U;
 
 // What is left of the time, rounded up, so that the other end never gives up before this one.
 std::uint64_t budget_ms(Boottime until, Boottime now, Nanoseconds most) {
@@ -134,11 +136,13 @@ awaitable<void> Session::write_frames() {
     Outgoing next = co_await outbox_.receive();
     if (next.farewell) break;
     if (next.call != 0 && !is_waited_for(next.call)) continue;
+    const bool is_large = next.frame.payload.size() > kLargeFrameBytes;
     const auto sent = co_await channel_->send(std::move(next.frame));
     if (!sent) {
       close(sent.error());
       co_return;
     }
+    if (is_large) co_await core::yield();
   }
   close(ended_failure());
 }
@@ -162,6 +166,7 @@ awaitable<void> Session::read_frames() {
       co_return;
     }
     heard_ns_ = clock_.boot_now().ns;
+    const bool is_large = frame->payload.size() > kLargeFrameBytes;
     auto packet = unpack_packet(frame->header);
     Result<> taken;
     if (!packet) {
@@ -176,6 +181,7 @@ awaitable<void> Session::read_frames() {
       finish(std::move(taken).error());
       co_return;
     }
+    if (is_large) co_await core::yield();
   }
 }
 
