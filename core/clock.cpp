@@ -5,6 +5,7 @@
 #include "core/timer_thread.hpp"
 
 namespace ephfs::core {
+
 SystemClock::SystemClock() : timers_(std::make_shared<TimerThread>()) {}
 
 SystemClock::~SystemClock() {

@@ -2,6 +2,7 @@
 #include "meta/catalog_layers.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 
 namespace ephfs::meta {
@@ -334,6 +335,36 @@ Result<std::vector<ExpiredInode>> CatalogLayers::expired_inodes(core::Instant no
     EPHFS_TRY(one.extents, extents(number));
   }
   return found;
+}
+
+Result<bool> CatalogLayers::has_names(InodeNumber directory) const {
+  for (const auto* overlay : overlays()) {
+    for (auto name = overlay->names().lower_bound({directory, {}});
+         name != overlay->names().end() && name->first.first == directory; ++name) {
+      if (overlaid_name(name->first)->has_value()) return true;
+    }
+  }
+  const auto* ties = ties_below(directory);
+  std::string after;
+  for (bool more = !is_new(directory) && (ties == nullptr || ties->has_names); more;) {
+    EPHFS_TRY(const auto page, below_.names(directory, after, kPage));
+    more = page.size() == kPage;
+    for (const NameRecord& name : page) {
+      if (overlaid_name({directory, name.name}) == nullptr) return true;
+    }
+    if (more) after = page.back().name;
+  }
+  return false;
+}
+
+Result<InodeTies> CatalogLayers::ties(InodeNumber number) const {
+  InodeTies ties;
+  EPHFS_TRY(ties.is_there, has_inode(number));
+  if (!ties.is_there) return ties;
+  EPHFS_TRY(ties.has_names, has_names(number));
+  EPHFS_TRY(ties.names, names_of(number));
+  EPHFS_TRY(ties.extents, extents(number));
+  return ties;
 }
 
 Result<CatalogTotals> CatalogLayers::totals() const {

@@ -11,8 +11,6 @@ using core::fail;
 
 namespace {
 
-constexpr std::size_t kPage = 256;
-
 core::Failure leads_nowhere(const std::string& what) {
   return fail(core::Error::invalid_argument, "catalog: " + what);
 }
@@ -146,36 +144,6 @@ Result<> CatalogLayers::check_nothing_leads_to(InodeNumber dropped) const {
   return {};
 }
 
-Result<bool> CatalogLayers::has_names(InodeNumber directory) const {
-  for (const auto* overlay : overlays()) {
-    for (auto name = overlay->names().lower_bound({directory, {}});
-         name != overlay->names().end() && name->first.first == directory; ++name) {
-      if (overlaid_name(name->first)->has_value()) return true;
-    }
-  }
-  const auto* ties = ties_below(directory);
-  std::string after;
-  for (bool more = !is_new(directory) && (ties == nullptr || ties->has_names); more;) {
-    EPHFS_TRY(const auto page, below_.names(directory, after, kPage));
-    more = page.size() == kPage;
-    for (const NameRecord& name : page) {
-      if (overlaid_name({directory, name.name}) == nullptr) return true;
-    }
-    if (more) after = page.back().name;
-  }
-  return false;
-}
-
-Result<InodeTies> CatalogLayers::ties(InodeNumber number) const {
-  InodeTies ties;
-  EPHFS_TRY(ties.is_there, has_inode(number));
-  if (!ties.is_there) return ties;
-  EPHFS_TRY(ties.has_names, has_names(number));
-  EPHFS_TRY(ties.names, names_of(number));
-  EPHFS_TRY(ties.extents, extents(number));
-  return ties;
-}
-
 Result<> CatalogLayers::require_inode(InodeNumber number) const {
   EPHFS_TRY(const bool present, has_inode(number));
   if (!present) return leads_nowhere("no " + words(number));
@@ -201,7 +169,7 @@ Result<> CatalogLayers::ask_for_extents(const Changes& changes) {
     }
   }
   for (auto& [number, offsets] : wanted) {
-    const InodeNumber inode = number;
+    const InodeNumber inode = number;  // clang 14: no lambda may refer to a structured binding
     std::erase_if(offsets, [&](std::uint64_t offset) { return overlaid_extent(inode, offset) != nullptr; });
     if (offsets.empty()) continue;
     std::ranges::sort(offsets);

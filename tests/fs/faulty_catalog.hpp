@@ -34,11 +34,16 @@ class FaultyCatalog final : public meta::Catalog {
   std::function<bool()> scrub_fails;
 
   meta::Result<std::optional<core::Bytes>> value(const std::string& key) const override { return real_->value(key); }
-  meta::Result<std::optional<meta::InodeRecord>> inode(core::InodeNumber n) const override { return real_->inode(n); }
+  meta::Result<std::optional<meta::InodeRecord>> inode(core::InodeNumber n) const override {
+    ++single_reads;
+    return real_->inode(n);
+  }
+  mutable unsigned single_reads = 0;  // of inodes, by number or by name
   meta::Result<core::InodeNumber> last_inode() const override { return real_->last_inode(); }
   meta::Result<core::StripeNumber> last_stripe() const override { return real_->last_stripe(); }
   meta::Result<std::optional<meta::InodeRecord>> lookup(core::InodeNumber parent,
                                                         const std::string& name) const override {
+    ++single_reads;
     return real_->lookup(parent, name);
   }
   meta::Result<std::vector<meta::NameRecord>> names(core::InodeNumber parent, const std::string& after,

@@ -122,6 +122,20 @@ TEST_F(NamespaceFaultTest, ReaperTriesAgain) {
   EXPECT_EQ(volume.engine().statistics()->inodes, 5U);
 }
 
+TEST_F(NamespaceFaultTest, WhatIsExpectedIsReadAtOnce) {
+  volume.close();
+  volume.open();
+  auto& engine = volume.engine();
+  const auto opened = engine.open_directory(kRoot);
+  ASSERT_TRUE(opened);
+  ASSERT_TRUE(engine.rewind(**opened));
+  engine.expect_lookups((*opened)->names);
+  volume.catalog->single_reads = 0;
+  for (const auto& name : (*opened)->names) EXPECT_TRUE(engine.lookup(kRoot, name.name)) << name.name;
+  EXPECT_EQ((*opened)->names.size(), 5U);
+  EXPECT_EQ(volume.catalog->single_reads, 0U);
+}
+
 TEST_F(NamespaceFaultTest, WhatChangesWhileItIsReadIsNotKeptAsItWas) {
   const InodeNumber file = number_of("other");
   volume.close();
