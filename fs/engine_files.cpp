@@ -174,7 +174,7 @@ Result<> Engine::try_fsync(OpenFile& file) {
   std::vector<FileData::Unsettled> unsettled;
   {
     const std::unique_lock lock(inode->mutex);
-    EPHFS_TRY_VOID(flush_inode(*state_, inode));
+    EPHFS_TRY_VOID(flush_to_sync(*state_, inode));
     // Nothing is promised of a file without names: it goes with its last descriptor.
     if (inode->data && inode->record.links > 0) unsettled = inode->data->unsettled();
   }

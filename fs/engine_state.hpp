@@ -141,6 +141,8 @@ bool hurry_near_death(const EngineState& state, const Inode& inode, core::Instan
 /// failure as it is: what was staged before it is committed, the rest stays dirty, `with` is not committed. When the
 /// commit itself fails, nothing has changed.
 [[nodiscard]] Result<> flush_inode(EngineState& state, const std::shared_ptr<Inode>& inode, meta::Changes with = {});
+/// The same for somebody who syncs stripes and catalog next, and saves the first where there is little to stage.
+[[nodiscard]] Result<> flush_to_sync(EngineState& state, const std::shared_ptr<Inode>& inode);
 /// The same for full runs only, when there are any: what follows in a sequential stream has still to fill a stripe.
 [[nodiscard]] Result<> flush_whole_runs(EngineState& state, const std::shared_ptr<Inode>& inode);
 /// Exclusive lock: commits bytes [from, to) of the file that were staged without having been dirty, with the record
@@ -155,7 +157,8 @@ bool hurry_near_death(const EngineState& state, const Inode& inode, core::Instan
 /// without commit() leaves the file as it was. Exclusive lock held from commit()'s call to its return.
 class StagedContent {
  public:
-  StagedContent(EngineState& state, Inode& inode) : state_(state), inode_(inode) {}
+  StagedContent(EngineState& state, Inode& inode, bool synced_soon = false)
+      : state_(state), inode_(inode), synced_soon_(synced_soon) {}
   /// Encrypts and stages for the file's present deadline; failures as Stripes::stage().
   [[nodiscard]] Result<> stage(std::vector<PlainRun> runs);
   /// What was staged elsewhere for this file as it is now.
@@ -171,8 +174,10 @@ class StagedContent {
 
   EngineState& state_;
   Inode& inode_;
+  const bool synced_soon_;
   std::optional<core::Profile> profile_;
   std::vector<meta::ExtentRecord> extents_;
+  std::vector<meta::StagedBytes> ciphertext_;  // of all of them, or none
   meta::Changes changes_;
   std::unordered_set<StripeNumber> stripes_noted_;
   StripePins pins_;

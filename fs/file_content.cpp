@@ -82,9 +82,15 @@ Result<> commit_content(EngineState& state, const std::shared_ptr<Inode>& inode,
   return {};
 }
 
+std::uint64_t bytes_of(const std::vector<DirtyRanges::Run>& runs) {
+  std::uint64_t bytes = 0;
+  for (const auto& run : runs) bytes += run.bytes.size();
+  return bytes;
+}
+
 Result<> flush_runs(EngineState& state, const std::shared_ptr<Inode>& inode, meta::Changes with,
-                    std::vector<DirtyRanges::Run> runs) {
-  StagedContent staged(state, *inode);
+                    std::vector<DirtyRanges::Run> runs, bool synced_soon = false) {
+  StagedContent staged(state, *inode, synced_soon && bytes_of(runs) <= kStagedTogether);
   std::vector<std::pair<std::uint64_t, std::uint64_t>> done;
   Result<> stopped;
   for (auto first = runs.begin(); first != runs.end() && stopped;) {
@@ -101,6 +107,13 @@ Result<> flush_runs(EngineState& state, const std::shared_ptr<Inode>& inode, met
   if (!stopped) with.clear();
   EPHFS_TRY_VOID(commit_content(state, inode, staged, std::move(with), done));
   return stopped;
+}
+
+std::vector<DirtyRanges::Run> runs_to_flush(const EngineState& state, Inode& inode) {
+  // What is dead for certain is not worth staging; it is forgotten with the inode.
+  if (!inode.data || inode.removed || inode.is_gone(state.clock.confirmed_now())) return {};
+  inode.data->dirty().join_neighbours();
+  return inode.data->dirty().all();
 }
 
 /// Makes [from, to) a hole. The catalog's changes are added, the record's size is not touched.
@@ -151,6 +164,7 @@ StageRequest stage_request(const EngineState& state, const Inode& inode, std::ve
 Result<> StagedContent::stage(std::vector<PlainRun> runs) {
   StageRequest request = stage_request(state_, inode_, std::move(runs));
   request.profile = profile();
+  request.synced_soon = synced_soon_;
   EPHFS_TRY(auto staged, state_.stripes->stage(request));
   add(std::move(staged));
   return {};
@@ -164,6 +178,7 @@ void StagedContent::add(Staged staged) {
     if (stripe != nullptr && !stripes_noted_.insert(stripe->stripe.number).second) continue;
     changes_.push_back(std::move(change));
   }
+  std::ranges::move(staged.ciphertext, std::back_inserter(ciphertext_));
   pins_.merge(std::move(staged.pins));
 }
 
@@ -191,11 +206,13 @@ Result<> StagedContent::commit(meta::Changes with) {
                           });
   keep_last_of_each(changes, own);
   changes.insert(changes.begin() + own, std::make_move_iterator(with.begin()), std::make_move_iterator(with.end()));
-  if (auto committed = state_.catalog->commit(changes); !committed) {
+  const auto kept = state_.catalog->commit_keeping(changes, ciphertext_);
+  if (!kept) {
     for (auto saved = before.rbegin(); saved != before.rend(); ++saved) extents.restore(*saved);
     pins_ = {};
-    return committed;
+    return kept.error();
   }
+  if (*kept) pins_.kept();
   for (const StripeNumber stripe : stripes()) inode_.data->note_unsettled(stripe);
   pins_ = {};
   if (overwrites) note_garbage(state_);
@@ -211,14 +228,11 @@ std::vector<StripeNumber> StagedContent::stripes() const {
 }
 
 Result<> flush_inode(EngineState& state, const std::shared_ptr<Inode>& inode, meta::Changes with) {
-  // What is dead for certain is not worth staging; it is forgotten with the inode.
-  const bool has_runs = inode->data && !inode->removed && !inode->is_gone(state.clock.confirmed_now());
-  if (!has_runs) {
-    auto flushed = flush_runs(state, inode, std::move(with), {});
-    return flushed;
-  }
-  inode->data->dirty().join_neighbours();
-  return flush_runs(state, inode, std::move(with), inode->data->dirty().all());
+  return flush_runs(state, inode, std::move(with), runs_to_flush(state, *inode));
+}
+
+Result<> flush_to_sync(EngineState& state, const std::shared_ptr<Inode>& inode) {
+  return flush_runs(state, inode, {}, runs_to_flush(state, *inode), true);
 }
 
 Result<> flush_whole_runs(EngineState& state, const std::shared_ptr<Inode>& inode) {

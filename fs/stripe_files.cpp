@@ -128,6 +128,8 @@ Result<SharedFile> StripeFiles::open_staged(const StripeName& name) {
 }
 
 Result<> StripeFiles::sync_staging() {
+  // Who finds nothing new may rely on it.
+  const std::lock_guard syncing(sync_mutex_);
   {
     const std::lock_guard lock(mutex_);
     if (!staging_changed_) return {};

@@ -114,6 +114,7 @@ class StripeFiles {
   const std::uint64_t cache_bytes_;
   Found found_;
 
+  std::mutex sync_mutex_;     // before mutex_: held while the staging directory is synced
   mutable std::mutex mutex_;  // guards what follows
   std::map<StripeName, Entry> cached_;
   std::list<StripeName> by_use_;  // least recently used first

@@ -21,6 +21,8 @@ constexpr std::size_t kBuffersInUseMax = 8;
 /// What is left of a shared stripe is used for part of a larger run when it takes at least this much.
 constexpr std::uint64_t kSmallestPart = 256U << 10U;
 constexpr core::Nanoseconds kSealRetry = 1s;
+/// More is not copied to spare its file's sync: that costs less than writing as much twice.
+constexpr std::uint64_t kKeptBytesMax = 64U << 10U;
 
 /// Past its first stripe's worth a file that is written in large pieces is a stream, and shares stripes with no other:
 /// what is deleted of it is whole stripes.
@@ -38,17 +40,20 @@ std::uint64_t sealed_bytes(const std::vector<PlainRun>& runs) {
 
 }  // namespace
 
-/// Held by those who have staged and not yet committed.
-class StripeLog::Pins {
+/// Held by those who have staged and not yet committed. What they meant the catalog to keep is loose if it does not.
+class StripeLog::Pins final : public StripePins::Pin {
  public:
-  Pins(StripeLog& log, std::vector<EntryPtr> entries) : log_(log), entries_(std::move(entries)) {}
-  ~Pins() { log_.unpin(entries_); }
+  Pins(StripeLog& log, std::vector<EntryPtr> entries, bool keeps)
+      : log_(log), entries_(std::move(entries)), is_loose_(keeps) {}
+  ~Pins() override { log_.unpin(entries_, is_loose_); }
   Pins(const Pins&) = delete;
   Pins& operator=(const Pins&) = delete;
+  void kept() override { is_loose_ = false; }
 
  private:
   StripeLog& log_;
   std::vector<EntryPtr> entries_;
+  bool is_loose_;
 };
 
 StripeLog::StripeLog(Context context) : context_(std::move(context)) {}
@@ -68,6 +73,7 @@ Result<Staged> StripeLog::stage(const StageRequest& request) {
 
   std::vector<Piece> pieces;
   std::vector<EntryPtr> pinned;
+  bool keeps = false;
   Result<> outcome;
   {
     const std::lock_guard lock(mutex_);
@@ -79,11 +85,13 @@ Result<Staged> StripeLog::stage(const StageRequest& request) {
     }
     outcome = reserve_locked(request, bucket, pieces);
     for (const auto& piece : pieces) pinned.push_back(piece.entry);
+    keeps = is_worth_keeping_locked(request, pinned);
   }
-  auto pins = std::make_shared<Pins>(*this, pinned);
+  auto pins = std::make_shared<Pins>(*this, pinned, keeps);
+  Staged staged;
   for (auto first = pieces.begin(); first != pieces.end() && outcome;) {
     const auto last = std::find_if(first, pieces.end(), [&](const Piece& one) { return one.entry != first->entry; });
-    outcome = write_pieces({first, last}, request.cipher);
+    outcome = write_pieces({first, last}, request.cipher, keeps ? &staged.ciphertext.emplace_back() : nullptr);
     first = last;
   }
   if (!outcome) {
@@ -95,7 +103,6 @@ Result<Staged> StripeLog::stage(const StageRequest& request) {
     return outcome.error();
   }
 
-  Staged staged;
   for (const auto& piece : pieces) {
     meta::ExtentRecord extent;
     extent.inode = request.inode;
@@ -107,6 +114,7 @@ Result<Staged> StripeLog::stage(const StageRequest& request) {
     if (!is_noted) staged.changes.emplace_back(meta::PutStripe{piece.entry->record});
     staged.extents.push_back(extent);
   }
+  if (!keeps) note_loose(pinned);
   staged.pins = StripePins(std::move(pins));
   return staged;
 }
@@ -179,15 +187,24 @@ Result<StripeLog::EntryPtr> StripeLog::open_stripe_locked(const Bucket& bucket) 
 
 /// Encrypts pieces of one stripe, which lie one behind the other, and writes them, window by window while it is in the
 /// processor's cache.
-Result<> StripeLog::write_pieces(std::span<const Piece> pieces, const FileCipher& cipher) {
+Result<> StripeLog::write_pieces(std::span<const Piece> pieces, const FileCipher& cipher, meta::StagedBytes* copy) {
   const Piece& front = pieces.front();
-  ExtentCodec codec(front.entry->record.format, cipher, front.entry->record.id);
+  const meta::StripeRecord& record = front.entry->record;
+  ExtentCodec codec(record.format, cipher, record.id);
   const auto scratch = front.memory ? nullptr : context_.scratch.take();
   std::uint64_t begin = front.stripe_offset;  // [begin, end) of the stripe is encrypted and not yet written
   std::uint64_t end = begin;
+  if (copy != nullptr) {
+    *copy = {record.number, context_.files.staged_path({record.number, record.id}).filename().string(), begin, {}};
+  }
   const auto window = [&](std::uint64_t from, std::uint64_t to) {
     return front.memory ? front.memory->view().subspan(from, to - from)
                         : scratch->view().subspan(from - begin, to - from);
+  };
+  const auto write = [&]() -> Result<> {
+    const core::ByteView bytes = window(begin, end);
+    if (copy != nullptr) copy->bytes.insert(copy->bytes.end(), bytes.begin(), bytes.end());
+    return core::write_all(*front.entry->file, begin, bytes);
   };
   for (const Piece& piece : pieces) {
     EPHFS_CHECK(piece.stripe_offset == end, "what is reserved together lies together");
@@ -196,7 +213,7 @@ Result<> StripeLog::write_pieces(std::span<const Piece> pieces, const FileCipher
       const auto plain = rest.bytes.first(std::min<std::size_t>(rest.bytes.size(), plain_capacity(kWindowBytes)));
       const std::uint64_t length = sealed_length(plain.size());
       if (end + length - begin > kWindowBytes) {
-        EPHFS_TRY_VOID(core::write_all(*front.entry->file, begin, window(begin, end)));
+        EPHFS_TRY_VOID(write());
         begin = end;
       }
       codec.seal(rest.offset, end, plain, window(end, end + length));
@@ -204,7 +221,7 @@ Result<> StripeLog::write_pieces(std::span<const Piece> pieces, const FileCipher
       rest = {rest.offset + plain.size(), rest.bytes.subspan(plain.size())};
     }
   }
-  return core::write_all(*front.entry->file, begin, window(begin, end));
+  return write();
 }
 
 void StripeLog::close_locked(const EntryPtr& entry) {
@@ -215,7 +232,19 @@ void StripeLog::close_locked(const EntryPtr& entry) {
   if (entry->pins == 0) wake_.notify();
 }
 
-void StripeLog::unpin(const std::vector<EntryPtr>& entries) {
+/// A stripe that has to be synced for others' bytes anyway is synced for these, too.
+bool StripeLog::is_worth_keeping_locked(const StageRequest& request, const std::vector<EntryPtr>& entries) const {
+  return request.synced_soon && sealed_bytes(request.runs) <= kKeptBytesMax &&
+         std::ranges::none_of(entries, [](const EntryPtr& entry) { return entry->loose > entry->synced; });
+}
+
+void StripeLog::note_loose(const std::vector<EntryPtr>& entries) {
+  const std::lock_guard lock(mutex_);
+  for (const auto& entry : entries) ++entry->loose;
+}
+
+void StripeLog::unpin(const std::vector<EntryPtr>& entries, bool is_loose) {
+  if (is_loose) note_loose(entries);
   const std::lock_guard lock(mutex_);
   for (const auto& entry : entries) {
     if (--entry->pins == 0 && entry->phase == Phase::closing) wake_.notify();
@@ -246,15 +275,24 @@ Result<core::SharedBytes> StripeLog::load(const StagedView& view) {
 }
 
 Result<> StripeLog::sync(const std::vector<StripeNumber>& stripes) {
-  bool any = false;
+  std::vector<std::pair<EntryPtr, std::uint64_t>> synced;
   for (const StripeNumber number : stripes) {
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = entries_.find(number);
+      if (found == entries_.end() || found->second->loose == found->second->synced) continue;
+      synced.emplace_back(found->second, found->second->loose);
+    }
     const auto view = find(number);
     if (!view) continue;
     if (view->damaged) return fail(Error::damaged, "staged stripe " + std::to_string(number.value));
     EPHFS_TRY_VOID(core::sync_data(*view->file));
-    any = true;
   }
-  return any ? context_.files.sync_staging() : Result<>();
+  if (synced.empty()) return {};
+  EPHFS_TRY_VOID(context_.files.sync_staging());
+  const std::lock_guard lock(mutex_);
+  for (const auto& [entry, loose] : synced) entry->synced = std::max(entry->synced, loose);
+  return {};
 }
 
 Result<> StripeLog::sync_all() {
@@ -300,15 +338,22 @@ void StripeLog::erase_locked(const EntryPtr& entry) {
 }
 
 void StripeLog::placed(StripeNumber number, const meta::StripeRecord& record) {
+  // After a loss of power the catalog must not look for a file that the cache has, or has no more.
+  const auto synced = context_.catalog.sync();
+  if (!synced) {
+    context_.log("a staged file is left to the next mount: " + synced.error().message());
+  }
   {
     const std::lock_guard lock(mutex_);
     const auto found = entries_.find(number);
     if (found == entries_.end()) return;
     // The file is in the cache before the entry is gone, so that a reader finds one of them.
-    auto adopted = context_.files.adopt({number, record.id}, padded_length(record), record.deadline);
-    if (!adopted) {
-      context_.log(adopted.error().message());
-      context_.files.remove_staged({number, record.id});
+    if (synced) {
+      auto adopted = context_.files.adopt({number, record.id}, padded_length(record), record.deadline);
+      if (!adopted) {
+        context_.log(adopted.error().message());
+        context_.files.remove_staged({number, record.id});
+      }
     }
     erase_locked(found->second);
   }
@@ -399,7 +444,7 @@ Result<> StripeLog::seal(const EntryPtr& entry) {
     const std::lock_guard lock(mutex_);
     memory = entry->memory;
   }
-  EPHFS_TRY_VOID(pad(record, *entry->file, memory.get()));
+  EPHFS_TRY_VOID(pad(record, *entry->file, memory.get(), record.length));
   for (;;) {
     {
       const std::lock_guard lock(mutex_);
@@ -426,10 +471,11 @@ Result<> StripeLog::seal(const EntryPtr& entry) {
   return {};
 }
 
-Result<> StripeLog::pad(const meta::StripeRecord& record, const core::FileDescriptor& file, core::Buffer* memory) {
+Result<> StripeLog::pad(const meta::StripeRecord& record, const core::FileDescriptor& file, core::Buffer* memory,
+                        std::uint64_t at) {
   const std::uint64_t padded = padded_length(record);
   const auto scratch = memory != nullptr ? nullptr : context_.scratch.take();
-  for (std::uint64_t at = record.length; at < padded;) {
+  while (at < padded) {
     const std::uint64_t length = std::min<std::uint64_t>(padded - at, kWindowBytes);
     const auto part = memory != nullptr ? memory->view().subspan(at, length) : scratch->view().first(length);
     core::fill_random(part);

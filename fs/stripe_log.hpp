@@ -67,7 +67,8 @@ class StripeLog {
   [[nodiscard]] std::optional<StagedView> find(StripeNumber number);
   /// Its ciphertext, as long as the stripe is (padding included once it is sealed).
   [[nodiscard]] Result<core::SharedBytes> load(const StagedView& view);
-  /// fdatasync of those of `stripes` that are in staging, and of their names.
+  /// fdatasync of those of `stripes` that are in staging, and of their names, where the catalog does not keep all that
+  /// was staged since the last time.
   [[nodiscard]] Result<> sync(const std::vector<StripeNumber>& stripes);
   /// The same of everything in staging that is not damaged.
   [[nodiscard]] Result<> sync_all();
@@ -108,6 +109,8 @@ class StripeLog {
     std::shared_ptr<core::Buffer> memory;  // of a stream's open stripe: what is written to the file, for placing
     core::SharedBytes ciphertext;          // the same once it is sealed
     std::uint64_t appended = 0;
+    std::uint64_t loose = 0;   // counts what was written to the file and is not kept in the catalog
+    std::uint64_t synced = 0;  // as `loose` was when the file was last synced
     unsigned pins = 0;
     Deadline latest = Deadline::from_raw(0);
     core::Boottime seal_at;
@@ -127,16 +130,22 @@ class StripeLog {
   [[nodiscard]] Result<> reserve_locked(const StageRequest& request, const Bucket& bucket, std::vector<Piece>& pieces);
   [[nodiscard]] Result<EntryPtr> stripe_with_room_locked(const Bucket& bucket, std::uint64_t bytes);
   [[nodiscard]] Result<EntryPtr> open_stripe_locked(const Bucket& bucket);
-  [[nodiscard]] Result<> write_pieces(std::span<const Piece> pieces, const FileCipher& cipher);
+  /// Into `copy` as well, when there is one.
+  [[nodiscard]] Result<> write_pieces(std::span<const Piece> pieces, const FileCipher& cipher, meta::StagedBytes* copy);
+  [[nodiscard]] bool is_worth_keeping_locked(const StageRequest& request, const std::vector<EntryPtr>& entries) const;
   void close_locked(const EntryPtr& entry);
-  void unpin(const std::vector<EntryPtr>& entries);
+  void unpin(const std::vector<EntryPtr>& entries, bool is_loose);
+  void note_loose(const std::vector<EntryPtr>& entries);
   [[nodiscard]] std::optional<core::Boottime> seal_due();
   [[nodiscard]] Result<> seal(const EntryPtr& entry);
-  [[nodiscard]] Result<> pad(const meta::StripeRecord& record, const core::FileDescriptor& file, core::Buffer* memory);
+  /// Fills the stripe from `at` to its padded length.
+  [[nodiscard]] Result<> pad(const meta::StripeRecord& record, const core::FileDescriptor& file, core::Buffer* memory,
+                             std::uint64_t at);
   void erase_locked(const EntryPtr& entry);
 
   [[nodiscard]] Result<> recover_open(const meta::StripeRecord& record);
   [[nodiscard]] Result<> recover_sealed(const meta::StripeRecord& record);
+  [[nodiscard]] Result<bool> holds_extents(const meta::StripeRecord& record, std::uint64_t size) const;
   [[nodiscard]] Result<Deadline> last_deadline(const std::vector<meta::ExtentRecord>& extents) const;
   void insert_sealed(const meta::StripeRecord& record, bool damaged);
   [[nodiscard]] Result<> recover_files();

@@ -58,22 +58,35 @@ Result<> StripeLog::recover_open(const meta::StripeRecord& open) {
     if (::ftruncate((*file)->get(), static_cast<off_t>(record.length)) != 0) {
       return core::fail_errno("truncate staged stripe " + std::to_string(record.number.value));
     }
-    EPHFS_TRY_VOID(pad(record, **file, nullptr));
+    EPHFS_TRY_VOID(pad(record, **file, nullptr, record.length));
   }
   return context_.table.put(record);
 }
 
+/// Whether the first `size` bytes of the stripe are worth keeping.
+Result<bool> StripeLog::holds_extents(const meta::StripeRecord& record, std::uint64_t size) const {
+  EPHFS_TRY(const auto extents, context_.catalog.extents_in(record.number));
+  return std::ranges::any_of(extents, [&](const meta::ExtentRecord& extent) {
+    return extent.stripe_offset + sealed_length(extent.origin_length, core::block_bytes_of(record.format)) <= size;
+  });
+}
+
+/// What a loss of power took from the end of the file is lost; what was synced before it is not.
 Result<> StripeLog::recover_sealed(const meta::StripeRecord& record) {
   const StripeName name{record.number, record.id};
   const auto file = context_.files.open_staged(name);
   const std::uint64_t size = file ? size_of(**file) : 0;
-  const bool damaged = !is_possible(record) || size < record.length;
-  if (damaged) {
-    context_.log("staged stripe " + context_.files.staged_path(name).string() + " has " + std::to_string(size) +
-                 " of " + std::to_string(record.length) + " bytes: what is in it is lost");
-  } else if (size < padded_length(record)) {
-    EPHFS_TRY_VOID(pad(record, **file, nullptr));
+  bool damaged = !is_possible(record);
+  if (!damaged && size < record.length) {
+    EPHFS_TRY(const bool has_some, holds_extents(record, size));
+    damaged = !has_some;
   }
+  if (damaged || size < record.length) {
+    context_.log("staged stripe " + context_.files.staged_path(name).string() + " has " + std::to_string(size) +
+                 " of " + std::to_string(record.length) + " bytes: what is " + (damaged ? "in it" : "behind them") +
+                 " is lost");
+  }
+  if (!damaged && size < padded_length(record)) EPHFS_TRY_VOID(pad(record, **file, nullptr, size));
   insert_sealed(record, damaged);
   if (!damaged) context_.on_sealed(record.number);
   return {};
@@ -97,6 +110,7 @@ void StripeLog::insert_sealed(const meta::StripeRecord& record, bool damaged) {
   entry->appended = damaged ? 0 : record.length;
   entry->latest = record.deadline;
   entry->damaged = damaged;
+  entry->loose = 1;  // what the last run has synced is not known
   const std::lock_guard lock(mutex_);
   staged_bytes_ += entry->appended;
   entries_.emplace(record.number, std::move(entry));

@@ -51,26 +51,39 @@ struct StageRequest {
   Milliseconds ttl{0};                   // how wide the deadline's bucket may be (1/64 of it)
   std::optional<core::Profile> profile;  // none: the volume's
   std::vector<PlainRun> runs;            // none is empty
+  bool synced_soon = false;              // somebody waits for it to be safe
 };
 
 /// Keeps a stripe from being sealed until the extents in it are committed. Movable; destroying lets go, before the
 /// Stripes it came from are destroyed.
 class StripePins {
  public:
+  class Pin {
+   public:
+    virtual ~Pin() = default;
+    /// The catalog keeps the bytes that were staged with it, so their stripe need not be synced for them.
+    virtual void kept() = 0;
+  };
+
   StripePins() = default;
-  explicit StripePins(std::shared_ptr<void> held) { held_.push_back(std::move(held)); }
+  explicit StripePins(std::shared_ptr<Pin> held) { held_.push_back(std::move(held)); }
   void merge(StripePins other) {
     for (auto& pin : other.held_) held_.push_back(std::move(pin));
   }
+  void kept() {
+    for (const auto& pin : held_) pin->kept();
+  }
 
  private:
-  std::vector<std::shared_ptr<void>> held_;
+  std::vector<std::shared_ptr<Pin>> held_;
 };
 
 /// What stage() did: extents to be committed together with `changes` (the stripes' own records), then pins let go.
+/// Where there is `ciphertext`, all that was staged is in it, and it is worth giving to Catalog::commit_keeping().
 struct Staged {
   std::vector<meta::ExtentRecord> extents;
   meta::Changes changes;
+  std::vector<meta::StagedBytes> ciphertext;
   StripePins pins;
 };
 

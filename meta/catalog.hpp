@@ -219,11 +219,27 @@ struct InodeTies {
   std::vector<ExtentRecord> extents;
 };
 
+/// Bytes that were written to a file in the volume's directory `staging`, and not synced.
+struct StagedBytes {
+  StripeNumber stripe;
+  std::string file;  // its name
+  std::uint64_t offset = 0;
+  core::Bytes bytes;
+};
+
 class Catalog {
  public:
   virtual ~Catalog() = default;
 
   [[nodiscard]] virtual Result<> commit(const Changes& changes) = 0;
+  /// As commit(). True when sync() makes these bytes safe as well: a copy is kept with the changes until their file has
+  /// been synced, and written to it when the catalog is opened. False when they are not kept, and their file has to be
+  /// synced before the changes are safe.
+  [[nodiscard]] virtual Result<bool> commit_keeping(const Changes& changes, const std::vector<StagedBytes>& staged) {
+    (void)staged;
+    EPHFS_TRY_VOID(commit(changes));
+    return false;
+  }
   [[nodiscard]] virtual Result<> sync() = 0;
   /// Early death: when it returns, no file of the catalog's holds any byte of a record that a commit which returned
   /// before the call dropped or replaced, unless another record has the same bytes: not where the record was, not in a

@@ -100,7 +100,12 @@ Result<> CatalogJournal::replay() {
   generation_ = applied_ + 1;
   EPHFS_TRY(last_below_, below_.last_inode());
   std::uint64_t last = applied_;
+  std::vector<StagedBytes> staged;
   for (const JournalRecord& record : file_.take_records()) {
+    auto commit = decode_commit(record.payload);
+    if (!commit) return damaged(commit.error().detail);
+    // Also of what is below already: their files may not have been synced.
+    std::ranges::move(commit->staged, std::back_inserter(staged));
     if (record.generation <= applied_) continue;
     if (record.generation > last + 1) {
       // What went below beside the journal before it was lost with the power, and nobody was promised either.
@@ -108,9 +113,7 @@ Result<> CatalogJournal::replay() {
       return damaged("it goes on from a later catalog");
     }
     last = record.generation;
-    const auto changes = decode_changes(record.payload);
-    if (!changes) return damaged(changes.error().detail);
-    auto overlay = layers().overlay_of(*changes);
+    auto overlay = layers().overlay_of(commit->changes);
     if (!overlay) {
       // Written before a loss of power, and what it builds upon was lost with it: nobody was promised either.
       if (!record.promised && overlay.error().code == Error::invalid_argument) break;
@@ -121,6 +124,18 @@ Result<> CatalogJournal::replay() {
     // All of it goes below as one batch, so that a kill meanwhile leaves all of it to be done.
     generation_ = std::max(generation_, record.generation);
   }
+  return write_kept(staged);
+}
+
+/// As a loss of power may have left the files, and a kill has not.
+Result<> CatalogJournal::write_kept(const std::vector<StagedBytes>& staged) {
+  for (const StagedBytes& one : staged) {
+    EPHFS_TRY(const auto stripe, layers().stripe(one.stripe));
+    // One that is placed, or no more, has no file there.
+    if (!stripe || stripe->state == StripeState::placed) continue;
+    EPHFS_TRY_VOID(kept_.write(one));
+    kept_.note(one.file);
+  }
   return {};
 }
 
@@ -128,20 +143,24 @@ CatalogLayers CatalogJournal::layers() const {
   return {below_, last_below_, &active_, frozen_ ? &*frozen_ : nullptr};
 }
 
-Result<> CatalogJournal::commit(const Changes& changes) {
-  if (changes.empty()) return {};
+Result<bool> CatalogJournal::commit(const Changes& changes, const std::vector<StagedBytes>& staged) {
+  if (changes.empty()) return false;
   static core::Probe probe("stage", "journal commit");
   const core::ProbeScope scope(probe);
   if (is_bulk(changes)) {
     Lock lock(mutex_);
     auto done = commit_below(lock, changes);
-    if (done || done.error().code != Error::no_space) return done;
+    if (done) return false;
+    if (done.error().code != Error::no_space) return done.error();
   }
-  const core::Bytes payload = is_encodable(changes) ? encode_changes(changes) : core::Bytes();
+  const core::Bytes payload = is_encodable(changes) ? encode_commit(changes, staged) : core::Bytes();
   const std::uint64_t bytes = JournalFile::record_bytes(payload.size());
   Lock lock(mutex_);
   // On a full disk that has no room for a journal, too: the catalog below has a reserve for what drops something.
-  if (payload.empty() || bytes > kRecordBytesMax || !file_.is_ready()) return commit_below(lock, changes);
+  if (payload.empty() || bytes > kRecordBytesMax || !file_.is_ready()) {
+    EPHFS_TRY_VOID(commit_below(lock, changes));
+    return false;
+  }
   EPHFS_TRY_VOID(make_room(lock, bytes, std::ranges::any_of(changes, drops) ? kJournalBytes : kUsualBytes));
   appending_ = true;
   const std::uint64_t generation = generation_;
@@ -156,12 +175,16 @@ Result<> CatalogJournal::commit(const Changes& changes) {
   const bool is_first = active_.empty();
   active_.absorb(*std::move(overlay));
   active_bytes_ += bytes;
+  for (const StagedBytes& one : staged) {
+    active_bytes_ -= one.bytes.size();  // which do not go below
+    kept_.note(one.file);
+  }
   if (is_first && !frozen_) {
     due_ = std::chrono::steady_clock::now() + kAgeMax;
     wake_.notify_one();
   }
   if (active_bytes_ >= kBatchBytes && !frozen_) demand(generation_);
-  return {};
+  return true;
 }
 
 /// Nobody else appends meanwhile, and nothing is frozen: the layers change only by the frozen batch coming to be below.
@@ -256,6 +279,7 @@ Result<> CatalogJournal::clear(Lock& lock) {
   lock.unlock();
   const std::lock_guard syncing(sync_mutex_);
   auto cleared = below_.sync();
+  if (cleared) cleared = kept_.sync();
   if (cleared) cleared = file_.clear();
   lock.lock();
   if (!cleared) return cleared;

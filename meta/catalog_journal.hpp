@@ -14,12 +14,14 @@
 
 #include "meta/catalog_layers.hpp"
 #include "meta/journal_file.hpp"
+#include "meta/kept_files.hpp"
 
 namespace ephfs::meta {
 
 class CatalogJournal {
  public:
-  CatalogJournal(Catalog& below, JournalFile file) : below_(below), file_(std::move(file)) {}
+  CatalogJournal(Catalog& below, JournalFile file)
+      : below_(below), file_(std::move(file)), kept_(file_.path().parent_path() / "staging") {}
   /// Gives everything to the catalog below, where that is possible; what is not stays in the journal.
   ~CatalogJournal();
   CatalogJournal(const CatalogJournal&) = delete;
@@ -28,7 +30,8 @@ class CatalogJournal {
   /// Gives what the journal held to the catalog below and begins. Once, before anything else.
   [[nodiscard]] Result<> start();
 
-  [[nodiscard]] Result<> commit(const Changes& changes);
+  /// Whether `staged` is in the journal.
+  [[nodiscard]] Result<bool> commit(const Changes& changes, const std::vector<StagedBytes>& staged);
   [[nodiscard]] Result<> sync();
   /// Returns when the catalog below has everything that was committed before the call; or why it has not.
   [[nodiscard]] Result<> drain();
@@ -56,6 +59,7 @@ class CatalogJournal {
   [[nodiscard]] CatalogLayers layers() const;
   [[nodiscard]] Result<> replay();
   [[nodiscard]] core::Failure damaged(const std::string& how) const;
+  [[nodiscard]] Result<> write_kept(const std::vector<StagedBytes>& staged);
   [[nodiscard]] Result<CatalogOverlay> append(std::uint64_t generation, std::uint64_t synced, core::ByteView payload,
                                               const Changes& changes);
   [[nodiscard]] Result<> commit_below(Lock& lock, const Changes& changes);
@@ -74,6 +78,7 @@ class CatalogJournal {
   std::condition_variable_any wake_;     // of the thread
   std::condition_variable_any changed_;  // of everybody else
   JournalFile file_;
+  KeptFiles kept_;                        // what the journal keeps bytes of; by whom the turn to append or to clear is
   CatalogOverlay active_;                 // generation_'s; whoever is appending adds to it
   std::optional<CatalogOverlay> frozen_;  // generation_ - 1, being given to the catalog below
   InodeNumber last_below_;                // no inode above it is below, or in frozen_

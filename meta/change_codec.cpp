@@ -28,6 +28,7 @@ enum class Kind : std::uint8_t {
   put_placement = 12,
   put_removal = 13,
   drop_removal = 14,
+  staged_bytes = 15,
 };
 
 constexpr std::uint8_t kIsExplicit = 1;
@@ -148,6 +149,13 @@ class Encoder {
     raw(drop.shard.view());
     raw(drop.node.view());
   }
+  void operator()(const StagedBytes& staged) {
+    kind(Kind::staged_bytes);
+    number(staged.stripe.value);
+    blob(core::as_bytes(staged.file));
+    number(staged.offset);
+    blob(staged.bytes);
+  }
   template <class Other>
   void operator()(const Other&) {
     EPHFS_CHECK(false, "only changes that the journal has a form for are encoded");
@@ -232,9 +240,28 @@ class Decoder {
         const auto shard = id<core::ShardId>();
         return DropRemoval{shard, id<core::NodeId>()};
       }
+      case Kind::staged_bytes:
+        break;  // behind all changes
     }
     sound_ = false;
     return DropInode{};
+  }
+  [[nodiscard]] bool is_at_staged() const {
+    return rest_.front() == std::byte{static_cast<std::uint8_t>(Kind::staged_bytes)};
+  }
+  StagedBytes staged() {
+    StagedBytes staged;
+    if (static_cast<Kind>(number<std::uint8_t>()) != Kind::staged_bytes) sound_ = false;
+    staged.stripe = {number<std::int64_t>()};
+    staged.file = text();
+    staged.offset = number<std::uint64_t>();
+    staged.bytes = core::to_bytes(blob());
+    // It is written to: never outside its directory.
+    if (staged.file.empty() || staged.file == "." || staged.file == ".." ||
+        staged.file.find('/') != std::string::npos || staged.file.find('\0') != std::string::npos) {
+      sound_ = false;
+    }
+    return staged;
   }
 
  private:
@@ -373,18 +400,20 @@ bool is_encodable(const Changes& changes) {
   });
 }
 
-core::Bytes encode_changes(const Changes& changes) {
+core::Bytes encode_commit(const Changes& changes, const std::vector<StagedBytes>& staged) {
   Encoder encoder;
   for (const Change& change : changes) std::visit(encoder, change);
+  for (const StagedBytes& one : staged) encoder(one);
   return encoder.take();
 }
 
-Result<Changes> decode_changes(core::ByteView bytes) {
-  Changes changes;
+Result<JournaledCommit> decode_commit(core::ByteView bytes) {
+  JournaledCommit commit;
   Decoder decoder(bytes);
-  while (!decoder.at_end()) changes.push_back(decoder.change());
+  while (!decoder.at_end() && !decoder.is_at_staged()) commit.changes.push_back(decoder.change());
+  while (!decoder.at_end()) commit.staged.push_back(decoder.staged());
   if (!decoder.is_sound()) return fail(Error::damaged, "changes that nobody encodes");
-  return changes;
+  return commit;
 }
 
 }  // namespace ephfs::meta

@@ -21,7 +21,7 @@ using core::fail;
 namespace {
 
 constexpr std::string_view kMagic = "EPHFSJNL";
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;  // 1: without bytes of staged files
 constexpr std::size_t kBootBytes = 36;
 constexpr std::size_t kPrefixBytes = 24;  // sum, length, synced, generation
 constexpr std::size_t kAlignment = 8;
@@ -117,6 +117,8 @@ Result<> JournalFile::prepare() {
     if (::ftruncate(file_.get(), 0) != 0) return core::fail_errno("giving back the space of " + path_.string());
     return core::fail_errno("setting space aside for " + path_.string(), code);
   }
+  // Written once, it is synced without the file system having to note that it is.
+  EPHFS_TRY_VOID(core::write_all(file_, kHeadBytes, core::Bytes(kJournalBytes - kHeadBytes)));
   EPHFS_TRY_VOID(write_head(new_epoch()));
   EPHFS_TRY_VOID(core::sync_data(file_));
   ready_ = true;
@@ -130,7 +132,9 @@ Result<> JournalFile::read_all() {
   const std::size_t end = length_without_zeros(all);
   if (end == 0) return prepare();
   if (core::as_text(all.first(kMagic.size())) != kMagic) return damaged(0);
-  if (core::load_le<std::uint32_t>(all.subspan(kMagic.size())) != kVersion) {
+  const auto version = core::load_le<std::uint32_t>(all.subspan(kMagic.size()));
+  is_old_ = version < kVersion;
+  if (version == 0 || version > kVersion) {
     return fail(Error::version, "journal " + path_.string());
   }
   if (core::load_le<std::uint64_t>(all.subspan(kHeadSumAt)) != sum_of(0, all.first(kHeadSumAt))) return damaged(0);
@@ -206,6 +210,7 @@ Result<> JournalFile::write_head(std::uint64_t epoch) {
   EPHFS_TRY_VOID(core::write_all(file_, 0, head));
   epoch_ = epoch;
   used_ = kHeadBytes;
+  is_old_ = false;
   return {};
 }
 

@@ -37,8 +37,8 @@ class JournalFile {
   /// The file's bytes that a payload of this size takes.
   [[nodiscard]] static std::uint64_t record_bytes(std::size_t payload_bytes);
   [[nodiscard]] std::uint64_t used() const { return used_; }
-  /// Whether anything was written that has not been overwritten.
-  [[nodiscard]] bool is_clean() const { return written_ <= kHeadBytes; }
+  /// Whether nothing was written that has not been overwritten, and the head is of this version.
+  [[nodiscard]] bool is_clean() const { return written_ <= kHeadBytes && !is_old_; }
   /// Whether its space is set aside; nothing is appended while it is not.
   [[nodiscard]] bool is_ready() const { return ready_; }
   /// Sets its space aside where a full disk prevented that before.
@@ -61,6 +61,7 @@ class JournalFile {
   core::FileDescriptor file_;
   static constexpr std::uint64_t kHeadBytes = 64;  // magic, version, boot, epoch, sum
   bool ready_ = false;
+  bool is_old_ = false;      // of an earlier version, until it is cleared
   std::uint64_t epoch_ = 0;  // a new one at each clearing: a record of an earlier one is none
   std::uint64_t used_ = kHeadBytes;
   std::uint64_t written_ = kHeadBytes;  // behind this are zeros

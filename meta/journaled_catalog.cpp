@@ -20,7 +20,13 @@ class JournaledCatalog final : public Catalog {
       : below_(std::move(below)), journal_(std::make_unique<CatalogJournal>(*below_, std::move(file))) {}
   Result<> start() { return journal_->start(); }
 
-  Result<> commit(const Changes& changes) override { return journal_->commit(changes); }
+  Result<> commit(const Changes& changes) override {
+    EPHFS_TRY_VOID(journal_->commit(changes, {}));
+    return {};
+  }
+  Result<bool> commit_keeping(const Changes& changes, const std::vector<StagedBytes>& staged) override {
+    return journal_->commit(changes, staged);
+  }
   Result<> sync() override { return journal_->sync(); }
   Result<> scrub() override {
     EPHFS_TRY_VOID(journal_->scrub());

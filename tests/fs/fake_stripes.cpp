@@ -6,6 +6,21 @@
 #include "core/async.hpp"
 
 namespace ephfs::fs::testing {
+namespace {
+
+class CountedPin final : public StripePins::Pin {
+ public:
+  explicit CountedPin(std::shared_ptr<int> count) : count_(std::move(count)) { ++*count_; }
+  ~CountedPin() override { --*count_; }
+  CountedPin(const CountedPin&) = delete;
+  CountedPin& operator=(const CountedPin&) = delete;
+  void kept() override {}
+
+ private:
+  std::shared_ptr<int> count_;
+};
+
+}  // namespace
 
 FakeStripes::FakeStripes(std::shared_ptr<FakeDisk> disk, core::Clock& clock) : disk_(std::move(disk)), clock_(clock) {
   // Stripes are appended to by the run that opened them only.
@@ -63,9 +78,7 @@ void FakeStripes::stage_part(const StageRequest& request, const PlainRun& part, 
                                           core::to_bytes(part.bytes)};
   staged.extents.push_back(extent);
   staged.changes.emplace_back(meta::PutStripe{stripe.record});
-  ++*stripe.pins;
-  const auto unpin = [pins = stripe.pins](void*) { --*pins; };
-  staged.pins.merge(StripePins(std::shared_ptr<void>(stripe.pins.get(), unpin)));
+  staged.pins.merge(StripePins(std::make_shared<CountedPin>(stripe.pins)));
 }
 
 awaitable<Result<>> FakeStripes::room(core::Boottime until) {

@@ -26,17 +26,19 @@ std::vector<core::Bytes> samples() {
   meta::DeadFileRecord dead;
   dead.number = {6};
   dead.extents = {extent, extent};
-  return {meta::encode_changes({meta::PutInode{inode}, meta::PutName{{1}, "name", {7}}, meta::PutStripe{stripe},
-                                meta::PutExtent{extent}, meta::PutXattr{{7}, "user.a", core::Bytes(9)}}),
-          meta::encode_changes({meta::DropName{{1}, "name"}, meta::PutDeadFile{dead}, meta::DropInode{{6}},
-                                meta::DropXattr{{7}, "user.a"}, meta::DropExtent{{7}, 0}, meta::DropDeadFile{{5}}})};
+  return {meta::encode_commit({meta::PutInode{inode}, meta::PutName{{1}, "name", {7}}, meta::PutStripe{stripe},
+                               meta::PutExtent{extent}, meta::PutXattr{{7}, "user.a", core::Bytes(9)}},
+                              {{{3}, "3-ab.stripe", 4096, core::Bytes(100)}}),
+          meta::encode_commit({meta::DropName{{1}, "name"}, meta::PutDeadFile{dead}, meta::DropInode{{6}},
+                               meta::DropXattr{{7}, "user.a"}, meta::DropExtent{{7}, 0}, meta::DropDeadFile{{5}}},
+                              {})};
 }
 
 void try_bytes(core::ByteView bytes) {
-  const auto changes = meta::decode_changes(bytes);
-  if (!changes) return;
-  EPHFS_CHECK(meta::is_encodable(*changes), "what was read can be written");
-  EPHFS_CHECK(std::ranges::equal(meta::encode_changes(*changes), bytes),
+  const auto commit = meta::decode_commit(bytes);
+  if (!commit) return;
+  EPHFS_CHECK(meta::is_encodable(commit->changes), "what was read can be written");
+  EPHFS_CHECK(std::ranges::equal(meta::encode_commit(commit->changes, commit->staged), bytes),
               "changes that were read are written as they are");
 }
 

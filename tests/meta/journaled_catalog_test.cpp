@@ -18,6 +18,7 @@
 #include "meta/journal_file.hpp"
 #include "meta/sqlite_catalog.hpp"
 #include "tests/fs/faulty_catalog.hpp"
+#include "tests/meta/journal_head.hpp"
 #include "tests/meta/marked_keys.hpp"
 #include "tests/meta/records.hpp"
 #include "tests/meta/small_disk.hpp"
@@ -34,8 +35,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-constexpr std::size_t kHeadBytes = 64;
-constexpr std::size_t kBootAt = 12;
+constexpr std::size_t kHeadBytes = kJournalHeadBytes;
 
 class JournaledCatalogTest : public ::testing::Test {
  protected:
@@ -58,19 +58,16 @@ class JournaledCatalogTest : public ::testing::Test {
     const auto opened = core::open_file(file, O_WRONLY).value();
     ASSERT_TRUE(core::write_all(opened, offset, bytes));
   }
-  /// As if the machine had been started since the journal was begun.
-  static void as_of_another_boot(const std::filesystem::path& journal) {
-    core::Bytes head = core::read_file(journal, 16 << 20).value();
-    head.resize(kHeadBytes);
-    head[kBootAt] ^= std::byte{1};
-    const std::array<unsigned char, crypto_shorthash_KEYBYTES> key{};
-    const core::MutableByteView view(head);
-    crypto_shorthash(core::as_u8(view.last(8)), core::as_u8(core::ByteView(view.first(kHeadBytes - 8))), kHeadBytes - 8,
-                     key.data());
-    poke(journal, 0, head);
-  }
   /// Of a name, as a record has it.
   static std::string text_of_name(const std::string& name) { return std::string("\1\0\0\0", 4) + name; }
+  static StagedBytes staged(std::int64_t stripe, const std::string& file, std::uint64_t offset,
+                            const std::string& bytes) {
+    return {{stripe}, file, offset, core::to_bytes(core::as_bytes(bytes))};
+  }
+  static std::string content_of(const std::filesystem::path& file) {
+    const auto content = core::read_file(file, 16 << 20);
+    return content ? std::string(core::as_text(*content)) : "none: " + content.error().message();
+  }
   static Changes making(std::uint64_t number) {
     return {PutInode{regular(number, 0, at(static_cast<std::int64_t>(number)))},
             PutName{{1}, std::to_string(number), {number}}};
@@ -122,8 +119,9 @@ TEST_F(JournaledCatalogTest, EveryKindOfChangeIsReadBackAsItWasWritten) {
                         PutPlacement{placement(7, 3)},
                         PutRemoval{removal},
                         DropRemoval{id_of<core::ShardId>(5), id_of<core::NodeId>(6)}};
-  const core::Bytes bytes = encode_changes(changes);
-  const auto decoded = decode_changes(bytes).value();
+  const core::Bytes bytes = encode_commit(changes, {staged(7, "7-ab.stripe", 99, "bytes")});
+  const auto commit = decode_commit(bytes).value();
+  const Changes& decoded = commit.changes;
   ASSERT_EQ(decoded.size(), changes.size());
   EXPECT_EQ(std::get<PutInode>(decoded[0]).inode, inode);
   EXPECT_EQ(std::get<PutExtent>(decoded[6]).extent, extent(2, 4096, 10, 7, 99));
@@ -131,14 +129,30 @@ TEST_F(JournaledCatalogTest, EveryKindOfChangeIsReadBackAsItWasWritten) {
   EXPECT_EQ(std::get<PutDeadFile>(decoded[9]).file, dead);
   EXPECT_EQ(std::get<PutPlacement>(decoded[11]).placement, placement(7, 3));
   EXPECT_EQ(std::get<PutRemoval>(decoded[12]).removal, removal);
-  EXPECT_EQ(encode_changes(decoded), bytes);
+  ASSERT_EQ(commit.staged.size(), 1U);
+  EXPECT_EQ(commit.staged[0].stripe, StripeNumber{7});
+  EXPECT_EQ(commit.staged[0].file, "7-ab.stripe");
+  EXPECT_EQ(commit.staged[0].offset, 99U);
+  EXPECT_EQ(core::as_text(commit.staged[0].bytes), "bytes");
+  EXPECT_EQ(encode_commit(decoded, commit.staged), bytes);
   // Cut anywhere, it is whole changes or refused; nothing is read past the end.
   for (std::size_t length = 0; length < bytes.size(); ++length) {
-    const auto cut = decode_changes(core::ByteView(bytes).first(length));
+    const auto cut = decode_commit(core::ByteView(bytes).first(length));
     if (cut) {
-      EXPECT_LT(cut->size(), changes.size());
+      EXPECT_TRUE(cut->staged.empty());
     }
   }
+}
+
+TEST_F(JournaledCatalogTest, NoFileOutsideItsDirectoryIsWrittenTo) {
+  for (const std::string& name : std::vector<std::string>{"", ".", "..", "../a", "/a", "a/b", {'a', '\0', 'b'}}) {
+    const auto commit = decode_commit(encode_commit({}, {staged(1, name, 0, "bytes")}));
+    ASSERT_FALSE(commit) << name;
+    EXPECT_EQ(commit.error().code, Error::damaged);
+  }
+  core::Bytes wrong_order = encode_commit({}, {staged(1, "a", 0, "bytes")});
+  std::ranges::copy(encode_commit({DropInode{{3}}}, {}), std::back_inserter(wrong_order));
+  EXPECT_FALSE(decode_commit(wrong_order));
 }
 
 TEST_F(JournaledCatalogTest, AJournalCutAtAnyByteHoldsTheCommitsBeforeTheCut) {
@@ -202,7 +216,7 @@ TEST_F(JournaledCatalogTest, AFlippedByteOfARecordIsDamageUnlessItIsTheLastOne) 
   std::filesystem::copy_file(home_ / "journal", copied);
   const core::Bytes whole = core::read_file(copied, 16 << 20).value();
   const std::size_t end = JournalFile::open(copied).value().used();
-  const std::size_t last = JournalFile::record_bytes(encode_changes(making(19)).size());
+  const std::size_t last = JournalFile::record_bytes(encode_commit(making(19), {}).size());
   for (int step = 0; step < 300; ++step) {
     const std::size_t at = kHeadBytes + random.below(end - kHeadBytes);
     const std::byte flipped = whole[at] ^ std::byte{static_cast<unsigned char>(1U << random.below(8))};
@@ -281,6 +295,72 @@ TEST_F(JournaledCatalogTest, WhatWasSyncedIsDemandedAfterALossOfPowerAsWell) {
     if (opened) {
       EXPECT_EQ(count(**opened), 2U);
     }
+  }
+}
+
+TEST_F(JournaledCatalogTest, BytesKeptWithACommitAreWrittenToTheirFiles) {
+  const auto commit = [&](std::int64_t stripe_number, StripeState state, const std::string& file, std::uint64_t offset,
+                          const std::string& bytes) {
+    const auto kept = catalog_->commit_keeping({PutStripe{stripe(stripe_number, state, 99, at(5))}},
+                                               {staged(stripe_number, file, offset, bytes)});
+    return kept && *kept;
+  };
+  ASSERT_TRUE(commit(1, StripeState::open, "1", 3, "below already"));
+  ASSERT_TRUE(catalog_->check());
+  ASSERT_TRUE(commit(1, StripeState::open, "1", 0, "in"));
+  ASSERT_TRUE(commit(2, StripeState::sealed, "2", 2, "front"));
+  ASSERT_TRUE(commit(2, StripeState::sealed, "2", 7, " and back"));
+  ASSERT_TRUE(commit(3, StripeState::open, "3", 0, "placed"));
+  ASSERT_TRUE(catalog_->commit({PutStripe{stripe(3, StripeState::placed, 99, at(5))}}));
+  ASSERT_TRUE(commit(4, StripeState::open, "4", 0, "dropped"));
+  const auto crashed = crash();
+  auto opened = try_open(crashed);
+  ASSERT_TRUE(opened) << opened.error();
+  const auto home = crashed / "staging";
+  EXPECT_EQ(content_of(home / "1"), std::string("in\0below already", 16));
+  EXPECT_EQ(content_of(home / "2"), std::string("\0\0front and back", 16));
+  EXPECT_FALSE(std::filesystem::exists(home / "3")) << "it has left staging";
+  EXPECT_TRUE(std::filesystem::exists(home / "4"));
+  // They are safe where they are now, so the journal keeps them no longer.
+  std::filesystem::remove_all(home);
+  opened->reset();
+  ASSERT_TRUE(try_open(crashed));
+  EXPECT_FALSE(std::filesystem::exists(home));
+}
+
+TEST_F(JournaledCatalogTest, BytesAreNotKeptWithACommitThatGoesBesideTheJournal) {
+  const StagedBytes bytes = staged(1, "1", 0, "bytes");
+  const PutStripe put{stripe(1, StripeState::open, 99, at(5))};
+  EXPECT_TRUE(catalog_->commit_keeping({put}, {bytes}).value());
+  EXPECT_FALSE(catalog_->commit_keeping({put, PutValue{"key", core::Bytes(1)}}, {bytes}).value());
+  const auto plain = open_sqlite_catalog(dir_ / "plain").value();
+  EXPECT_FALSE(plain->commit_keeping({put}, {bytes}).value());
+  EXPECT_TRUE(plain->stripe({1}).value());
+}
+
+TEST_F(JournaledCatalogTest, TheJournalKeepsBytesWhoseFileCannotBeSynced) {
+  ASSERT_TRUE(
+      catalog_->commit_keeping({PutStripe{stripe(1, StripeState::open, 99, at(5))}}, {staged(1, "1", 0, "bytes")}));
+  const auto file = home_ / "staging" / "1";
+  std::filesystem::create_directories(file);
+  EXPECT_FALSE(catalog_->scrub());
+  std::filesystem::remove(file);
+  ASSERT_TRUE(try_open(crash()));
+  EXPECT_EQ(content_of(dir_ / "crash1" / "staging" / "1"), "bytes");
+  EXPECT_TRUE(catalog_->scrub()) << "what is not there needs no sync";
+}
+
+TEST_F(JournaledCatalogTest, AJournalOfTheFirstVersionIsReadAndMadeOneOfThis) {
+  for (const bool is_empty : {false, true}) {
+    ASSERT_TRUE(catalog_->commit(making(is_empty ? 3 : 2)));
+    if (is_empty) {
+      ASSERT_TRUE(catalog_->scrub());
+    }
+    const auto crashed = crash();
+    as_of_version_1(crashed / "journal");
+    EXPECT_EQ(count(*try_open(crashed).value()), is_empty ? 2U : 1U);
+    const core::Bytes content = core::read_file(crashed / "journal", 16 << 20).value();
+    EXPECT_EQ(core::load_le<std::uint32_t>(core::ByteView(content).subspan(kJournalVersionAt)), 2U);
   }
 }
 
