@@ -22,7 +22,7 @@ constexpr std::size_t kBuffersInUseMax = 8;
 constexpr std::uint64_t kSmallestPart = 256U << 10U;
 constexpr core::Nanoseconds kSealRetry = 1s;
 /// More is not copied to spare its file's sync: that costs less than writing as much twice.
-constexpr std::uint64_t kKeptBytesMax = 64U << 10U;
+constexpr std::uint64_t kKeptBytesMax = 128U << 10U;
 
 /// Past its first stripe's worth a file that is written in large pieces is a stream, and shares stripes with no other:
 /// what is deleted of it is whole stripes.
