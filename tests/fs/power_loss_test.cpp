@@ -18,8 +18,9 @@ struct ModelFile {
 
 class PowerLossTest : public ::testing::Test {
  protected:
-  PowerLossTest() {
-    volume.options.durability = Durability::local;
+  void begin(Durability durability, bool caches = true) {
+    volume.options.durability = durability;
+    if (!caches) volume.options.cache_bytes = 0;
     volume.open();
     power = std::make_unique<LostPower>(volume.options.directory);
   }
@@ -53,7 +54,8 @@ class PowerLossTest : public ::testing::Test {
   }
   void fsync(const std::string& name) {
     const auto file = open(name);
-    const auto synced = volume.engine().try_fsync(*file);
+    auto synced = volume.engine().try_fsync(*file);
+    if (!synced && synced.error().code == core::Error::would_block) synced = volume.run(volume.engine().fsync(file));
     EXPECT_TRUE(synced) << synced.error();
     model[name].is_promised = true;
     volume.engine().release(file);
@@ -85,10 +87,15 @@ class PowerLossTest : public ::testing::Test {
       }
       at = model.erase(at);
     }
+    // Removed, and the removal was lost.
+    for (const std::string& name : volume.list(core::kRootInode).value()) {
+      if (name == "." || name == ".." || model.contains(name)) continue;
+      ASSERT_TRUE(volume.engine().unlink(core::kRootInode, name));
+    }
   }
 
   Random random;
-  TestVolume volume{1};
+  TestVolume volume{3};
   std::unique_ptr<LostPower> power;
   std::map<std::string, ModelFile> model;
   int images = 0;
@@ -96,6 +103,7 @@ class PowerLossTest : public ::testing::Test {
 
 TEST_F(PowerLossTest, ASmallWriteIsSafeWithTheCatalogAlone) {
   EPHFS_TRACE_SEED(random);
+  begin(Durability::local);
   for (int i = 0; i < 20; ++i) {
     write("file", random.below(100'000), random.between(1, 20'000));
     fsync("file");
@@ -110,6 +118,7 @@ TEST_F(PowerLossTest, ASmallWriteIsSafeWithTheCatalogAlone) {
 
 TEST_F(PowerLossTest, WhatIsWrittenAndNotSyncedTakesNothingWithIt) {
   EPHFS_TRACE_SEED(random);
+  begin(Durability::local);
   for (int round = 0; round < 20; ++round) {
     write("promised", 0, 10'000);
     fsync("promised");
@@ -123,49 +132,64 @@ TEST_F(PowerLossTest, WhatIsWrittenAndNotSyncedTakesNothingWithIt) {
   }
 }
 
-TEST_F(PowerLossTest, AnythingInAnyOrder) {
-  EPHFS_TRACE_SEED(random);
-  for (int round = 0; round < 25; ++round) {
-    volume.start();
-    for (std::uint64_t steps = random.between(1, 60); steps > 0; --steps) {
-      const std::string name = "file" + std::to_string(random.below(6));
-      switch (random.below(12)) {
-        case 0:
-          write(name, random.below(2'000'000), random.between(1, 400'000));
-          break;
-        case 1:
-          flush(name);
-          break;
-        case 2: {
-          const auto file = open(name);
-          const std::uint64_t size = random.below(model[name].content.size() + 1);
-          model[name].content.resize(size);
-          model[name].is_promised = false;
-          EXPECT_TRUE(volume.engine().set_attributes(file->inode->number, with_size(size), true));
-          volume.engine().release(file);
-          break;
+class PowerLossAnywhere : public PowerLossTest, public ::testing::WithParamInterface<std::pair<Durability, bool>> {
+ protected:
+  void step() {
+    const std::string name = "file" + std::to_string(random.below(6));
+    switch (random.below(13)) {
+      case 0:
+        return write(name, random.below(2'000'000), random.between(1, 400'000));
+      case 1:
+        return flush(name);
+      case 2:
+        return truncate(name);
+      case 3:
+        return volume.clock.run_for(Milliseconds(random.between(1, 7000)));
+      case 4:
+        EXPECT_TRUE(volume.engine().sync_directory(core::kRootInode));
+        return;
+      case 5:
+      case 6:
+      case 7:
+        return write(name, random.below(100'000), random.between(1, 40'000));
+      case 8:
+        if (model.erase(name) > 0) {
+          EXPECT_TRUE(volume.engine().unlink(core::kRootInode, name));
         }
-        case 3:
-          volume.clock.run_for(Milliseconds(random.between(1, 7000)));
-          break;
-        case 4:
-          EXPECT_TRUE(volume.engine().sync_directory(core::kRootInode));
-          break;
-        case 5:
-        case 6:
-        case 7:
-          write(name, random.below(100'000), random.between(1, 40'000));
-          break;
-        default:
-          write(name, random.below(100'000), random.between(1, 8'000));
-          fsync(name);
-          break;
-      }
+        return;
+      default:
+        write(name, random.below(100'000), random.between(1, 8'000));
+        fsync(name);
     }
+  }
+  void truncate(const std::string& name) {
+    const auto file = open(name);
+    auto& expected = model[name];
+    expected.content.resize(random.below(expected.content.size() + 1));
+    expected.is_promised = false;
+    EXPECT_TRUE(volume.engine().set_attributes(file->inode->number, with_size(expected.content.size()), true));
+    volume.engine().release(file);
+  }
+};
+
+TEST_P(PowerLossAnywhere, LeavesWhatWasPromised) {
+  EPHFS_TRACE_SEED(random);
+  begin(GetParam().first, GetParam().second);
+  for (int round = 0; round < 15; ++round) {
+    volume.start();
+    for (std::uint64_t steps = random.between(1, 60); steps > 0; --steps) step();
     ASSERT_NO_FATAL_FAILURE(lose_power());
     ASSERT_NO_FATAL_FAILURE(check());
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Volumes, PowerLossAnywhere,
+                         ::testing::Values(std::pair(Durability::local, true), std::pair(Durability::local, false),
+                                           std::pair(Durability::quorum, true), std::pair(Durability::quorum, false)),
+                         [](const auto& chosen) {
+                           return std::string(chosen.param.first == Durability::local ? "Local" : "Quorum") +
+                                  (chosen.param.second ? "" : "Uncached");
+                         });
 
 }  // namespace
 }  // namespace ephfs::fs::testing

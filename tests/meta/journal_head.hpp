@@ -34,7 +34,8 @@ void change_journal_head(const std::filesystem::path& journal, Change change) {
 
 /// As if the machine had been started since the journal was begun.
 inline void as_of_another_boot(const std::filesystem::path& journal) {
-  change_journal_head(journal, [](core::Bytes& head) { head[kJournalBootAt] ^= std::byte{1}; });
+  // No boot has it: ids are hexadecimal.
+  change_journal_head(journal, [](core::Bytes& head) { head[kJournalBootAt] = std::byte{'x'}; });
 }
 
 /// As the first version of the journal wrote it.
