@@ -21,6 +21,7 @@ constexpr std::uint32_t kShortBytesMax = 16U << 10U;
 enum class Effort : std::uint8_t {
   none,  // less than it costs to look whether more requests wait
   little,
+  waits,  // for the disk
   much,
 };
 
@@ -53,6 +54,8 @@ Effort effort_of(const fuse_buf& request, const fuse_in_header& header) {
       // only wait for this one.
       return (write.write_flags & FUSE_WRITE_CACHE) != 0 ? Effort::none : Effort::little;
     }
+    case FUSE_FSYNC:
+      return Effort::waits;
     case FUSE_READDIR:
     case FUSE_READDIRPLUS:
     case FUSE_FALLOCATE:
@@ -102,7 +105,8 @@ void FuseLoop::work(std::uint64_t me) {
     const Effort effort = effort_of(request, header);
     affinity.took(effort == Effort::none ? 0 : static_cast<pid_t>(header.pid), effort != Effort::much,
                   CallerAffinity::Clock::now());
-    begin_work(me, effort == Effort::much || (effort == Effort::little && more_waits()));
+    const bool may_hand_on = effort == Effort::waits || (effort == Effort::little && processors_ > kFewProcessors);
+    begin_work(me, effort == Effort::much || (may_hand_on && more_waits()));
     fuse_session_process_buf(session_, &request);
     // No longer the leader's to say when the lead was handed on, or taken.
     std::uint64_t word = lead_;

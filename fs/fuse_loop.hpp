@@ -4,10 +4,11 @@
 // another is served by one thread, which is awake and has everything at hand. The kernel would else wake its
 // readers in turn.
 //
-// The leader hands the lead on before it answers when that may take long (many bytes) or when more requests
-// wait already. A short request can turn out long, too: on a lock, or on a disk. So while there are requests
-// one of the others looks every kLook whether the leader is stuck in one, and then takes the lead from it:
-// nobody waits longer for somebody else's request.
+// The leader hands the lead on before it answers when that may take long (many bytes), or when more requests
+// wait already and somebody could answer them meanwhile: while it waits for the disk, or where there are more
+// processors than a program and the leader need. Else they are answered sooner in turn. A short request can turn out
+// long, too: on a lock, or on a disk. So while there are requests one of the others looks every kLook whether the
+// leader is stuck in one, and then takes the lead from it: nobody waits longer for somebody else's request.
 #pragma once
 
 #include <atomic>
@@ -23,9 +24,13 @@ namespace ephfs::fs {
 class FuseLoop {
  public:
   static constexpr Milliseconds kLook{2};
+  /// A program has one of them and the leader the other; to hand a short request on takes longer than most of them
+  /// (docs/performance.md).
+  static constexpr unsigned kFewProcessors = 2;
 
   /// `session` is mounted and outlives the loop.
-  explicit FuseLoop(fuse_session* session) : session_(session) {}
+  explicit FuseLoop(fuse_session* session, unsigned processors = std::thread::hardware_concurrency())
+      : session_(session), processors_(processors) {}
 
   /// Answers one request, before run(): the kernel's first, which settles how the two talk. What fails here fails again
   /// in run().
@@ -59,6 +64,7 @@ class FuseLoop {
   [[nodiscard]] bool more_waits() const;
 
   fuse_session* session_;
+  const unsigned processors_;
   std::atomic<std::uint64_t> lead_{Lead::kNobody};  // given to somebody by nobody only with the lock held
   std::atomic<bool> has_requests_{false};           // since the last look; turned on by the leader, off by the lookout
   std::mutex mutex_;                                // guards what follows

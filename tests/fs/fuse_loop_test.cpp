@@ -45,11 +45,15 @@ void on_getattr(fuse_req_t request, fuse_ino_t number, fuse_file_info*) {
   }
   fuse_reply_err(request, EACCES);
 }
+void on_fsync(fuse_req_t request, fuse_ino_t number, int, fuse_file_info* file) {
+  on_getattr(request, number, file);
+}
 void on_read(fuse_req_t request, fuse_ino_t, std::size_t, off_t, fuse_file_info*) {
   fuse_reply_err(request, EIO);
 }
 
-class FuseLoopTest : public ::testing::Test {
+/// On so many processors.
+class FuseLoopTest : public ::testing::TestWithParam<unsigned> {
  protected:
   FuseLoopTest() {
     std::array<int, 2> ends{};
@@ -58,6 +62,7 @@ class FuseLoopTest : public ::testing::Test {
     fuse_lowlevel_ops operations{};
     operations.getattr = on_getattr;
     operations.read = on_read;
+    operations.fsync = on_fsync;
     fuse_args arguments = FUSE_ARGS_INIT(0, nullptr);
     fuse_opt_add_arg(&arguments, "test");
     session_ = fuse_session_new(&arguments, &operations, sizeof operations, &gate_);
@@ -66,7 +71,7 @@ class FuseLoopTest : public ::testing::Test {
     io.read = receive;
     io.writev = send;
     EXPECT_EQ(fuse_session_custom_io(session_, &io, ends[1]), 0);
-    server_ = std::async(std::launch::async, [this] { return FuseLoop(session_).run(kThreads); });
+    server_ = std::async(std::launch::async, [this] { return FuseLoop(session_, GetParam()).run(kThreads); });
     fuse_init_in init{};
     init.major = FUSE_KERNEL_VERSION;
     init.minor = 31;
@@ -108,7 +113,7 @@ class FuseLoopTest : public ::testing::Test {
   std::uint64_t last_ = 0;
 };
 
-TEST_F(FuseLoopTest, EachRequestIsAnsweredOnce) {
+TEST_P(FuseLoopTest, EachRequestIsAnsweredOnce) {
   constexpr int kRounds = 200;
   constexpr std::uint64_t kNode = 1;
   for (int round = 0; round < kRounds; ++round) {
@@ -125,7 +130,15 @@ TEST_F(FuseLoopTest, EachRequestIsAnsweredOnce) {
   }
 }
 
-TEST_F(FuseLoopTest, WhoIsStuckHoldsNobodyElseUp) {
+TEST_P(FuseLoopTest, WhatWaitsIsAnsweredWhileAnotherWaitsForTheDisk) {
+  const auto stuck = ask(FUSE_FSYNC, Gate::kNode, fuse_fsync_in{});
+  const auto other = ask(FUSE_GETATTR, 1, fuse_getattr_in{});
+  EXPECT_EQ(answer().unique, other);
+  gate_.opened.set_value();
+  EXPECT_EQ(answer().unique, stuck);
+}
+
+TEST_P(FuseLoopTest, WhoIsStuckHoldsNobodyElseUp) {
   const auto stuck = ask(FUSE_GETATTR, Gate::kNode, fuse_getattr_in{});
   gate_.entered.get_future().wait();
   for (int i = 0; i < 3; ++i) {
@@ -135,6 +148,8 @@ TEST_F(FuseLoopTest, WhoIsStuckHoldsNobodyElseUp) {
   gate_.opened.set_value();
   EXPECT_EQ(answer().unique, stuck);
 }
+
+INSTANTIATE_TEST_SUITE_P(Processors, FuseLoopTest, ::testing::Values(2U, 4U), ::testing::PrintToStringParamName());
 
 }  // namespace
 }  // namespace ephfs::fs::testing
