@@ -22,8 +22,10 @@ struct SystemHarness {
   asio::io_context context;
   SystemClock clock;
 
+  // A context stops when its last work ends: here, another thread's timer, before anybody runs it.
+  asio::executor_work_guard<asio::io_context::executor_type> work = asio::make_work_guard(context);
+
   void run_until_true(const std::function<bool()>& done) {
-    const auto work = asio::make_work_guard(context);
     while (!done()) context.run_one();
   }
 };
