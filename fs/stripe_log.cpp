@@ -296,7 +296,7 @@ Result<> StripeLog::sync_all() {
   {
     const std::lock_guard lock(mutex_);
     for (const auto& [number, entry] : entries_) {
-      if (entry->file) whole.push_back(number);
+      if (entry->loose != entry->synced) whole.push_back(number);
     }
   }
   std::erase_if(whole, [this](StripeNumber number) {

@@ -2,6 +2,7 @@
 // What died goes: from this disk, from the catalog, from the nodes.
 #include "tests/fs/faulty_catalog.hpp"
 #include "tests/fs/stripes_fixture.hpp"
+#include "tests/support/lost_power.hpp"
 
 namespace ephfs::fs::testing {
 namespace {
@@ -58,6 +59,34 @@ TEST(CollectingOrderTest, NothingGoesBeforeTheCommitThatGaveItUpIsSynced) {
   disk_fails = false;
   careful.clock.run_for(1min);
   EXPECT_EQ(careful.shards_held(), 0U);
+}
+
+TEST_F(CollectingTest, NothingGoesBeforeWhatAnEarlierRunLeftInStagingIsSynced) {
+  EPHFS_TRACE_SEED(volume.random);
+  const ephfs::testing::LostPower power(volume.options.directory);
+  const auto old = placed_file();
+  const auto successor = volume.make_file();
+  ASSERT_TRUE(volume.append(*successor, 100'000));
+  for (auto& machine : volume.machines) machine->peer.mood = Mood::down;
+  volume.close();
+  volume.open();
+  volume.start();
+  volume.drop(*old);
+  volume.stripes->collect_soon();
+  volume.clock.run_for(1s);
+  const auto bytes_in = [](const std::filesystem::path& staging) {
+    std::uintmax_t bytes = 0;
+    for (const auto& one : std::filesystem::directory_iterator(staging)) bytes += one.file_size();
+    return bytes;
+  };
+  const auto expected = bytes_in(volume.options.directory / "staging");
+  ASSERT_GT(expected, 100'000U);
+  const ephfs::testing::TempDir images;
+  for (int i = 0; i < 8; ++i) {
+    const auto image = images / std::to_string(i);
+    power.leave(image, volume.random);
+    EXPECT_EQ(bytes_in(image / "staging"), expected);
+  }
 }
 
 TEST_F(CollectingTest, AReaderOfWhatWasDeletedIsToldSo) {
