@@ -177,7 +177,7 @@ class StagedContent {
   const bool synced_soon_;
   std::optional<core::Profile> profile_;
   std::vector<meta::ExtentRecord> extents_;
-  std::vector<meta::StagedBytes> ciphertext_;  // of all of them, or none
+  std::vector<meta::StagedBytes> ciphertext_;  // of those that the catalog is to keep
   meta::Changes changes_;
   std::unordered_set<StripeNumber> stripes_noted_;
   StripePins pins_;

@@ -82,15 +82,9 @@ Result<> commit_content(EngineState& state, const std::shared_ptr<Inode>& inode,
   return {};
 }
 
-std::uint64_t bytes_of(const std::vector<DirtyRanges::Run>& runs) {
-  std::uint64_t bytes = 0;
-  for (const auto& run : runs) bytes += run.bytes.size();
-  return bytes;
-}
-
 Result<> flush_runs(EngineState& state, const std::shared_ptr<Inode>& inode, meta::Changes with,
                     std::vector<DirtyRanges::Run> runs, bool synced_soon = false) {
-  StagedContent staged(state, *inode, synced_soon && bytes_of(runs) <= kStagedTogether);
+  StagedContent staged(state, *inode, synced_soon);
   std::vector<std::pair<std::uint64_t, std::uint64_t>> done;
   Result<> stopped;
   for (auto first = runs.begin(); first != runs.end() && stopped;) {

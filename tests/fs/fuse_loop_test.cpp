@@ -45,9 +45,6 @@ void on_getattr(fuse_req_t request, fuse_ino_t number, fuse_file_info*) {
   }
   fuse_reply_err(request, EACCES);
 }
-void on_fsync(fuse_req_t request, fuse_ino_t number, int, fuse_file_info* file) {
-  on_getattr(request, number, file);
-}
 void on_read(fuse_req_t request, fuse_ino_t, std::size_t, off_t, fuse_file_info*) {
   fuse_reply_err(request, EIO);
 }
@@ -62,7 +59,6 @@ class FuseLoopTest : public ::testing::TestWithParam<unsigned> {
     fuse_lowlevel_ops operations{};
     operations.getattr = on_getattr;
     operations.read = on_read;
-    operations.fsync = on_fsync;
     fuse_args arguments = FUSE_ARGS_INIT(0, nullptr);
     fuse_opt_add_arg(&arguments, "test");
     session_ = fuse_session_new(&arguments, &operations, sizeof operations, &gate_);
@@ -128,14 +124,6 @@ TEST_P(FuseLoopTest, EachRequestIsAnsweredOnce) {
     }
     while (!open.empty()) ASSERT_EQ(open.erase(answer().unique), 1U);
   }
-}
-
-TEST_P(FuseLoopTest, WhatWaitsIsAnsweredWhileAnotherWaitsForTheDisk) {
-  const auto stuck = ask(FUSE_FSYNC, Gate::kNode, fuse_fsync_in{});
-  const auto other = ask(FUSE_GETATTR, 1, fuse_getattr_in{});
-  EXPECT_EQ(answer().unique, other);
-  gate_.opened.set_value();
-  EXPECT_EQ(answer().unique, stuck);
 }
 
 TEST_P(FuseLoopTest, WhoIsStuckHoldsNobodyElseUp) {

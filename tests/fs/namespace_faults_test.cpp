@@ -52,6 +52,14 @@ class NamespaceFaultTest : public ::testing::Test {
     lines.push_back("root links " + std::to_string(root->links) + " changed " + std::to_string(root->changed.ns));
     return lines;
   }
+  /// Of the root, by an engine that has read nothing else.
+  std::vector<meta::NameRecord> names_read_anew() {
+    volume.close();
+    volume.open();
+    const auto opened = volume.engine().open_directory(kRoot).value();
+    EXPECT_TRUE(volume.engine().rewind(*opened));
+    return opened->names;
+  }
   InodeNumber number_of(const std::string& name) { return volume.engine().lookup(kRoot, name)->number; }
 
   FileVolume volume;
@@ -123,27 +131,19 @@ TEST_F(NamespaceFaultTest, ReaperTriesAgain) {
 }
 
 TEST_F(NamespaceFaultTest, WhatIsExpectedIsReadAtOnce) {
-  volume.close();
-  volume.open();
+  const auto names = names_read_anew();
   auto& engine = volume.engine();
-  const auto opened = engine.open_directory(kRoot);
-  ASSERT_TRUE(opened);
-  ASSERT_TRUE(engine.rewind(**opened));
-  engine.expect_lookups((*opened)->names);
+  engine.expect_lookups(names);
   volume.catalog->single_reads = 0;
-  for (const auto& name : (*opened)->names) EXPECT_TRUE(engine.lookup(kRoot, name.name)) << name.name;
-  EXPECT_EQ((*opened)->names.size(), 5U);
+  for (const auto& name : names) EXPECT_TRUE(engine.lookup(kRoot, name.name)) << name.name;
+  EXPECT_EQ(names.size(), 5U);
   EXPECT_EQ(volume.catalog->single_reads, 0U);
 }
 
 TEST_F(NamespaceFaultTest, WhatChangesWhileItIsReadIsNotKeptAsItWas) {
   const InodeNumber file = number_of("other");
-  volume.close();
-  volume.open();
+  const auto names = names_read_anew();
   auto& engine = volume.engine();
-  const auto opened = engine.open_directory(kRoot);
-  ASSERT_TRUE(opened);
-  ASSERT_TRUE(engine.rewind(**opened));
   volume.catalog->inodes_read = [&] {
     // Looked up, changed, and let go of, all before what was read has arrived.
     ASSERT_TRUE(engine.lookup(kRoot, "other"));
@@ -152,7 +152,7 @@ TEST_F(NamespaceFaultTest, WhatChangesWhileItIsReadIsNotKeptAsItWas) {
     ASSERT_TRUE(engine.set_attributes(file, changed, false));
     engine.forget(file, 1);
   };
-  engine.expect_lookups((*opened)->names);
+  engine.expect_lookups(names);
   volume.catalog->inodes_read = nullptr;
   const auto found = engine.lookup(kRoot, "other");
   ASSERT_TRUE(found);
