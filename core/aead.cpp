@@ -50,7 +50,8 @@ Aead::~Aead() = default;
 void Aead::seal(std::uint64_t number, ByteView associated, ByteView plain, MutableByteView out) {
   EPHFS_CHECK(out.size() == plain.size() + kAeadTagBytes, "a sealed block is its bytes and a tag");
   if (state_->gcm) {
-    state_->gcm->seal(nonce_of<Gcm::kNonceBytes>(number), associated, plain, out);
+    state_->gcm->seal(nonce_of<Gcm::kNonceBytes>(number), associated, plain, out.first(plain.size()),
+                      out.last(Gcm::kTagBytes));
     return;
   }
   const auto nonce = nonce_of<kXchachaNonceBytes>(number);
@@ -63,7 +64,8 @@ bool Aead::open(std::uint64_t number, ByteView associated, ByteView sealed, Muta
   EPHFS_CHECK(sealed.size() == out.size() + kAeadTagBytes, "a sealed block is its bytes and a tag");
   bool good = false;
   if (state_->gcm) {
-    good = state_->gcm->open(nonce_of<Gcm::kNonceBytes>(number), associated, sealed, out);
+    good = state_->gcm->open(nonce_of<Gcm::kNonceBytes>(number), associated, sealed.first(out.size()),
+                             sealed.last(Gcm::kTagBytes), out);
   } else {
     const auto nonce = nonce_of<kXchachaNonceBytes>(number);
     good = crypto_aead_xchacha20poly1305_ietf_decrypt(as_u8(out), nullptr, nullptr, as_u8(sealed), sealed.size(),

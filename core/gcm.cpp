@@ -33,23 +33,22 @@ class PortableGcm final : public Gcm {
         "OpenSSL takes a key");
   }
 
-  void seal(ByteView nonce, ByteView associated, ByteView plain, MutableByteView out) override {
+  void seal(ByteView nonce, ByteView associated, ByteView plain, MutableByteView out, MutableByteView tag) override {
     run(1, nonce, associated, plain, out);
-    const auto tag = out.last(kTagBytes);
     int written = 0;
     const bool tagged = EVP_EncryptFinal_ex(context_.get(), as_u8(tag), &written) == 1 &&
                         EVP_CIPHER_CTX_ctrl(context_.get(), EVP_CTRL_AEAD_GET_TAG, kTagBytes, tag.data()) == 1;
     EPHFS_CHECK(tagged, "OpenSSL gives a tag");
   }
 
-  bool open(ByteView nonce, ByteView associated, ByteView sealed, MutableByteView out) override {
-    run(0, nonce, associated, sealed.first(out.size()), out);
-    std::array<std::byte, kTagBytes> tag{};
-    std::memcpy(tag.data(), sealed.last(kTagBytes).data(), tag.size());
+  bool open(ByteView nonce, ByteView associated, ByteView sealed, ByteView tag, MutableByteView out) override {
+    run(0, nonce, associated, sealed, out);
+    std::array<std::byte, kTagBytes> wanted{};
+    std::memcpy(wanted.data(), tag.data(), wanted.size());
     int written = 0;
-    EPHFS_CHECK(EVP_CIPHER_CTX_ctrl(context_.get(), EVP_CTRL_AEAD_SET_TAG, kTagBytes, tag.data()) == 1,
+    EPHFS_CHECK(EVP_CIPHER_CTX_ctrl(context_.get(), EVP_CTRL_AEAD_SET_TAG, kTagBytes, wanted.data()) == 1,
                 "OpenSSL takes a tag");
-    return EVP_DecryptFinal_ex(context_.get(), as_u8(MutableByteView(tag)), &written) == 1;
+    return EVP_DecryptFinal_ex(context_.get(), as_u8(MutableByteView(wanted)), &written) == 1;
   }
 
  private:
@@ -96,18 +95,18 @@ class WideGcm final : public Gcm {
     wipe(std::as_writable_bytes(std::span(&context_, 1)));
   }
 
-  void seal(ByteView nonce, ByteView associated, ByteView plain, MutableByteView out) override {
+  void seal(ByteView nonce, ByteView associated, ByteView plain, MutableByteView out, MutableByteView tag) override {
     functions().gcm256_enc(&key_, &context_, as_u8(out), as_u8(plain), plain.size(), as_u8(nonce), as_u8(associated),
-                           associated.size(), as_u8(out.last(kTagBytes)), kTagBytes);
+                           associated.size(), as_u8(tag), kTagBytes);
   }
 
-  bool open(ByteView nonce, ByteView associated, ByteView sealed, MutableByteView out) override {
-    std::array<std::byte, kTagBytes> tag{};
-    functions().gcm256_dec(&key_, &context_, as_u8(out), as_u8(sealed), out.size(), as_u8(nonce), as_u8(associated),
-                           associated.size(), as_u8(MutableByteView(tag)), kTagBytes);
-    const bool matches = equal_in_constant_time(tag, sealed.last(kTagBytes));
+  bool open(ByteView nonce, ByteView associated, ByteView sealed, ByteView tag, MutableByteView out) override {
+    std::array<std::byte, kTagBytes> right{};
+    functions().gcm256_dec(&key_, &context_, as_u8(out), as_u8(sealed), sealed.size(), as_u8(nonce), as_u8(associated),
+                           associated.size(), as_u8(MutableByteView(right)), kTagBytes);
+    const bool matches = equal_in_constant_time(right, tag);
     // It would pass what a forger sent.
-    wipe(tag);
+    wipe(right);
     return matches;
   }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// AES-256-GCM (NIST SP 800-38D) under one key. Private to core/: aead.hpp is what others use.
+// AES-256-GCM (NIST SP 800-38D) under one key. Who has blocks to encrypt uses aead.hpp, which sees to nonces; this is for
+// protocols that bring their own (net/gcm_provider).
 #pragma once
 
 #include <memory>
@@ -20,10 +21,12 @@ class Gcm {
   Gcm(const Gcm&) = delete;
   Gcm& operator=(const Gcm&) = delete;
 
-  /// `out` is as long as `plain` and a tag.
-  virtual void seal(ByteView nonce, ByteView associated, ByteView plain, MutableByteView out) = 0;
-  /// Decrypts, and says whether the tag matches; if not, `out` is for nobody. `sealed` is as long as `out` and a tag.
-  [[nodiscard]] virtual bool open(ByteView nonce, ByteView associated, ByteView sealed, MutableByteView out) = 0;
+  /// `out` is as long as `plain`, and may be the same bytes.
+  virtual void seal(ByteView nonce, ByteView associated, ByteView plain, MutableByteView out, MutableByteView tag) = 0;
+  /// Decrypts, and says whether the tag matches; if not, `out` is for nobody. `out` is as long as `sealed`, and may be
+  /// the same bytes.
+  [[nodiscard]] virtual bool open(ByteView nonce, ByteView associated, ByteView sealed, ByteView tag,
+                                  MutableByteView out) = 0;
 };
 
 /// Whether the processor has instructions for AES and for multiplying without carries.

@@ -8,6 +8,7 @@
 #include <boost/asio/ssl/error.hpp>
 #include <openssl/bio.h>
 #include <openssl/err.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include "core/check.hpp"
@@ -90,8 +91,18 @@ void TlsConnection::prepare() {
   socket.set_option(asio::socket_base::keep_alive(true), error);
   const auto endpoint = socket.remote_endpoint(error);
   peer_address = error ? std::string("somebody who is gone") : format_endpoint(endpoint);
+  if (!error && endpoint.address() == socket.local_endpoint(error).address()) leave_pacing_out();
   socket.native_non_blocking(true, error);
   if (error) shut();
+}
+
+/// Between two processes of one machine there is no network to be careful with: a congestion control that spreads what
+/// is sent over time (BBR, where it is the machine's default) costs a timer for each piece. Reno, which every kernel has
+/// and lets everybody use, does not.
+void TlsConnection::leave_pacing_out() {
+  constexpr std::string_view kUnpaced = "reno";
+  // Should it fail, sending takes longer.
+  ::setsockopt(socket.native_handle(), IPPROTO_TCP, TCP_CONGESTION, kUnpaced.data(), kUnpaced.size());
 }
 
 /// Has OpenSSL do something: `operation` as its functions say, above 0 when it is done.

@@ -59,6 +59,7 @@ class TlsConnection : public std::enable_shared_from_this<TlsConnection> {
   template <class Operation>
   [[nodiscard]] Step take_step(Operation operation, ErrorCode& error);
   [[nodiscard]] asio::socket_base::wait_type awaited(Step step);
+  void leave_pacing_out();
   void gather(std::size_t bytes);
   [[nodiscard]] awaitable<Result<>> pass(Step step, ErrorCode error);
   void step_handshake(std::function<void(ErrorCode)> done);

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// AES-256-GCM of core/gcm.hpp as OpenSSL knows ciphers: a provider (provider-cipher(7)) with this one algorithm, as TLS
+// 1.3 uses it (RFC 8446, 5.2): of a message all associated data comes first, and all else at once.
+#pragma once
+
+#include <openssl/types.h>
+
+namespace ephfs::net {
+
+/// What the provider is called, for OSSL_PROVIDER_load() and in property queries.
+inline constexpr const char* kGcmProviderName = "ephfs";
+
+/// Makes the provider known to `library`, and loads it. False when OpenSSL has no memory for it.
+[[nodiscard]] bool load_gcm_provider(OSSL_LIB_CTX* library);
+
+}  // namespace ephfs::net
