@@ -50,7 +50,8 @@ struct FetchRequest {
   bool with_proof = false;   // whole leaves around the range, and their proof
 };
 
-/// Part of a shard. Without proof: exactly the bytes asked for. With proof: the leaves that cover them.
+/// Part of a shard. Without proof: exactly the bytes asked for, unchecked. With proof: the leaves that cover them,
+/// checked before they are sent.
 struct ShardRange {
   core::SharedBytes bytes;
   std::uint64_t offset = 0;       // of bytes, in the shard
@@ -128,8 +129,8 @@ class Peer {
   /// not_permitted for a lease of another node, an expired lease, or another owner's shard; no_space past the capacity.
   [[nodiscard]] virtual awaitable<Result<core::Envelope>> store(core::Envelope lease, ShardSource shard,
                                                                 CallLimits limits) = 0;
-  /// not_found when the shard is not here or its lease has ended; damaged when it is here and fails its check;
-  /// invalid_argument for a range outside it.
+  /// not_found when the shard is not here or its lease has ended; damaged when it is here and, asked for with proof,
+  /// fails its check; invalid_argument for a range outside it.
   [[nodiscard]] virtual awaitable<Result<ShardRange>> fetch(FetchRequest request, CallLimits limits) = 0;
   /// Replaces the lease by one with a larger serial (later or earlier deadline); "renewed". not_found when the old
   /// lease has ended; not_permitted for another owner or an older serial.

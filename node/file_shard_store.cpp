@@ -250,36 +250,43 @@ Result<net::ShardRange> FileShardStore::get_range(const net::FetchRequest& reque
   if (request.length == 0 || request.offset >= bytes || request.length > bytes - request.offset) {
     return fail(Error::invalid_argument, "a range outside " + named(request.shard));
   }
+  if (request.with_proof) return prove_range(request, bytes, wait);
+  net::ShardRange range;
+  range.shard_bytes = bytes;
+  range.offset = request.offset;
+  EPHFS_TRY(range.bytes, read_range(request.shard, request.offset, request.length, wait));
+  return range;
+}
+
+/// Whole leaves around what was asked for, and their proof.
+Result<net::ShardRange> FileShardStore::prove_range(const net::FetchRequest& request, std::uint64_t shard_bytes,
+                                                    Wait wait) const {
   auto tree = trees_.find(request.shard);
   if (!tree && wait == Wait::never) return fail(Error::would_block);
   if (!tree) {
     EPHFS_TRY(tree, load_tree(request.shard));
   }
-
   const std::size_t first = request.offset / core::kLeafBytes;
   const std::size_t count = (request.offset + request.length - 1) / core::kLeafBytes - first + 1;
-  const std::uint64_t begin = first * core::kLeafBytes;
-  const std::uint64_t length = std::min<std::uint64_t>(begin + count * core::kLeafBytes, bytes) - begin;
-  const auto pooled = length >= kPooledBytes ? read_buffers_.take() : std::make_shared<core::Buffer>(length);
-  const core::MutableByteView buffer = pooled->view().first(length);
-  EPHFS_TRY_VOID(read_shard(request.shard, begin, buffer, wait));
-  const std::vector<core::Hash> hashes = core::hash_leaves(buffer);
+  net::ShardRange range;
+  range.shard_bytes = shard_bytes;
+  range.offset = first * core::kLeafBytes;
+  const std::uint64_t length = std::min(range.offset + count * core::kLeafBytes, shard_bytes) - range.offset;
+  EPHFS_TRY(range.bytes, read_range(request.shard, range.offset, length, wait));
+  const std::vector<core::Hash> hashes = core::hash_leaves(range.bytes.view());
   for (std::size_t i = 0; i < count; ++i) {
     if (hashes[i] == tree->leaves()[first + i]) continue;
     return fail(Error::damaged, named(request.shard) + " at byte " + std::to_string((first + i) * core::kLeafBytes));
   }
-
-  net::ShardRange range;
-  range.shard_bytes = bytes;
-  range.bytes = core::shared_part(pooled, 0, length);
-  if (request.with_proof) {
-    range.offset = begin;
-    if (count < tree->leaves().size()) range.proof = tree->prove_range(first, count);
-  } else {
-    range.offset = request.offset;
-    range.bytes = range.bytes.slice(request.offset - begin, request.length);
-  }
+  if (count < tree->leaves().size()) range.proof = tree->prove_range(first, count);
   return range;
+}
+
+Result<core::SharedBytes> FileShardStore::read_range(const core::ShardId& shard, std::uint64_t offset,
+                                                     std::uint64_t length, Wait wait) const {
+  const auto pooled = length >= kPooledBytes ? read_buffers_.take() : std::make_shared<core::Buffer>(length);
+  EPHFS_TRY_VOID(read_shard(shard, offset, pooled->view().first(length), wait));
+  return core::shared_part(pooled, 0, length);
 }
 
 Result<> FileShardStore::set_lease(const HeldLease& lease) {

@@ -66,6 +66,10 @@ class FileShardStore final : public ShardStore {
   [[nodiscard]] Result<> write_new(const HeldLease& lease, const net::ShardSource& shard, const core::MerkleTree& tree);
   [[nodiscard]] Result<std::shared_ptr<const core::MerkleTree>> load_tree(const core::ShardId& shard) const;
   [[nodiscard]] Result<net::ShardRange> get_range(const net::FetchRequest& request, Wait wait) const;
+  [[nodiscard]] Result<net::ShardRange> prove_range(const net::FetchRequest& request, std::uint64_t shard_bytes,
+                                                    Wait wait) const;
+  [[nodiscard]] Result<core::SharedBytes> read_range(const core::ShardId& shard, std::uint64_t offset,
+                                                     std::uint64_t length, Wait wait) const;
   [[nodiscard]] Result<> read_shard(const core::ShardId& shard, std::uint64_t offset, core::MutableByteView out,
                                     Wait wait) const;
   void index_locked(const HeldLease& lease);

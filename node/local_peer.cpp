@@ -206,7 +206,7 @@ Result<> LocalPeer::store_again(const HeldLease& wanted, const HeldLease& held, 
                                 const core::MerkleTree& tree) {
   const core::ShardId& id = wanted.lease.shard;
   EPHFS_TRY_VOID(replace_lease(wanted, held));
-  const auto whole = store_.get({.shard = id, .offset = 0, .length = held.lease.bytes, .with_proof = false});
+  const auto whole = store_.get({.shard = id, .offset = 0, .length = held.lease.bytes, .with_proof = true});
   if (whole) return {};
   if (whole.error().code != Error::damaged) return whole.error();
   EPHFS_TRY_VOID(store_.remove(id, RemovalSync::synced));

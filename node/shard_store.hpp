@@ -49,8 +49,9 @@ class ShardStore {
                                      const core::MerkleTree& tree) = 0;
   /// The lease a shard is held under; none when it is not held.
   [[nodiscard]] virtual std::optional<HeldLease> find(const core::ShardId& shard) const = 0;
-  /// Bytes of a held shard, checked against its tree and its name before they are returned. not_found, damaged (naming
-  /// the shard), invalid_argument for a range outside it.
+  /// Bytes of a held shard: with proof checked against its tree and its name before they are returned, without as the
+  /// disk gives them, for a caller who finds by their encryption whether they are right. not_found, damaged (naming the
+  /// shard), invalid_argument for a range outside it.
   [[nodiscard]] virtual Result<net::ShardRange> get(const net::FetchRequest& request) const = 0;
   /// The same of what is in memory; would_block where it would have to wait for the disk.
   [[nodiscard]] virtual Result<net::ShardRange> try_get(const net::FetchRequest& request) const = 0;

@@ -29,7 +29,7 @@ class FileShardStoreTest : public ::testing::Test {
     return make_held(make_lease(shard, {}, owner_, kStart + std::chrono::seconds{1}), owner_);
   }
   core::Result<net::ShardRange> get(const SampleShard& shard) const {
-    return store_->get({.shard = shard.id, .offset = 0, .length = shard.bytes(), .with_proof = false});
+    return store_->get({.shard = shard.id, .offset = 0, .length = shard.bytes(), .with_proof = true});
   }
   void expect_whole(const SampleShard& shard) const {
     const auto got = get(shard);

@@ -28,8 +28,8 @@ class LocalPeerTest : public ::testing::Test {
   core::Result<core::Envelope> store(const SampleShard& shard, core::Milliseconds left, std::uint64_t serial = 1) {
     return store(signed_lease(shard, left, serial), from_network(shard));
   }
-  core::Result<net::ShardRange> fetch(const SampleShard& shard) {
-    const net::FetchRequest request{.shard = shard.id, .offset = 0, .length = shard.bytes(), .with_proof = false};
+  core::Result<net::ShardRange> fetch(const SampleShard& shard, bool with_proof = false) {
+    const net::FetchRequest request{.shard = shard.id, .offset = 0, .length = shard.bytes(), .with_proof = with_proof};
     return *clock_.run(peer_.fetch(request, limits()));
   }
   core::Result<core::Envelope> renew(const core::Envelope& envelope) {
@@ -140,9 +140,9 @@ TEST_F(LocalPeerTest, StoringAgainRenews) {
 TEST_F(LocalPeerTest, StoringAgainHealsADamagedShard) {
   ASSERT_TRUE(store(shard_, 1s, 1));
   ASSERT_TRUE(store_.flip_byte(shard_.id, 7));
-  EXPECT_EQ(code_of(fetch(shard_)), core::Error::damaged);
+  EXPECT_EQ(code_of(fetch(shard_, true)), core::Error::damaged);
   ASSERT_TRUE(store(shard_, 1s, 1));
-  EXPECT_TRUE(fetch(shard_));
+  EXPECT_TRUE(fetch(shard_, true));
   EXPECT_EQ(peer_.counters().damaged, 1U);
 }
 

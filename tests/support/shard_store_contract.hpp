@@ -330,12 +330,17 @@ TEST_P(ShardStoreContract, NamesADamagedShard) {
   ASSERT_TRUE(put(shard));
   ASSERT_TRUE(put(other));
   subject_->damage(shard.id, 2 * core::kLeafBytes + 5);
-  const auto whole = store().get({.shard = shard.id, .offset = 0, .length = shard.bytes(), .with_proof = false});
+  const auto whole = store().get({.shard = shard.id, .offset = 0, .length = shard.bytes(), .with_proof = true});
   ASSERT_FALSE(whole);
   EXPECT_EQ(whole.error().code, core::Error::damaged);
   EXPECT_NE(whole.error().detail.find(shard.id.hex()), std::string::npos) << whole.error();
-  const auto sound = store().get({.shard = shard.id, .offset = 0, .length = core::kLeafBytes, .with_proof = false});
+  const auto sound = store().get({.shard = shard.id, .offset = 0, .length = core::kLeafBytes, .with_proof = true});
   EXPECT_TRUE(sound) << "what is sound of it may be read";
+  const auto unchecked =
+      store().get({.shard = shard.id, .offset = 0, .length = shard.bytes(), .with_proof = false});
+  ASSERT_TRUE(unchecked) << unchecked.error();
+  EXPECT_FALSE(std::ranges::equal(unchecked->bytes.view(), shard.source.bytes.view()))
+      << "whoever asks without proof finds the damage by himself";
   expect_whole(other);
 }
 
