@@ -212,8 +212,13 @@ Result<Lease> read_lease(const Envelope& envelope) {
 }
 
 Result<Removal> open_removal(const Envelope& envelope) {
+  EPHFS_TRY_VOID(check_signature(envelope, kRemovalContext));
+  return read_removal(envelope);
+}
+
+Result<Removal> read_removal(const Envelope& envelope) {
   constexpr auto kKind = kRemovalContext;
-  EPHFS_TRY(const auto statement, open_statement<proto::RemovalStatement>(envelope, kKind));
+  EPHFS_TRY(const auto statement, parse_statement<proto::RemovalStatement>(envelope, kKind));
   Removal removal;
   EPHFS_TRY_VOID(parse_ids(kKind, statement, removal));
   EPHFS_TRY_VOID(check_owner_signed(kKind, removal.owner, envelope.signer));

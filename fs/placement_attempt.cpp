@@ -80,7 +80,7 @@ awaitable<Result<>> PlacementAttempt::prepare(StagedView staged) {
     EPHFS_CO_TRY_VOID(core::sync_data(*staged.file));
     file_ = state_.files->staged_path({number_, record_.id});
   }
-  coded_ = code_stripe(padded, record_.profile, state_.buffers);
+  coded_ = code_stripe(padded, record_.profile, state_.parity);
   co_return Result<>();
 }
 

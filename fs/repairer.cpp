@@ -208,7 +208,7 @@ awaitable<Result<std::vector<CodedShard>>> Repairer::make_shards(std::shared_ptr
   const auto buffer = state_.buffers.take();
   if (const auto file = state_.files->cached(name)) {
     if (core::read_exactly(*file, 0, buffer->view().first(padded))) {
-      auto shards = code_stripe(shared_part(buffer, 0, padded), record.profile, state_.buffers);
+      auto shards = code_stripe(shared_part(buffer, 0, padded), record.profile, state_.parity);
       if (matches(shards)) co_return shards;
     }
     state_.say("cached copy of stripe " + std::to_string(record.number.value) + " is damaged; dropped");
@@ -229,7 +229,7 @@ awaitable<Result<std::vector<CodedShard>>> Repairer::make_shards(std::shared_ptr
     std::ranges::copy(range.view(), whole->data() + at);
     at += range.size();
   }
-  auto shards = code_stripe(shared_part(whole, 0, padded), record.profile, state_.buffers);
+  auto shards = code_stripe(shared_part(whole, 0, padded), record.profile, state_.parity);
   if (!matches(shards)) co_return fail(Error::damaged, "its shards do not fit one another");
   co_return shards;
 }

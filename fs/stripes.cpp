@@ -21,6 +21,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::size_t kBuffersKept = 6;
+constexpr std::size_t kParityKept = 4;
 constexpr std::size_t kScratchKept = 16;
 constexpr std::size_t kDebtsCounted = 10'000;
 /// After something was sealed, what it replaced may be dead.
@@ -48,6 +49,7 @@ StripesState::StripesState(Stripes::Context given, std::unique_ptr<StripeFiles> 
       unhurried(context.unhurried ? context.unhurried : context.executor),
       files(std::move(opened)),
       buffers(net::kShardBytesMax, kBuffersKept),
+      parity(net::kShardBytesMax, kParityKept),
       scratch(kWindowBytes, kScratchKept),
       table(context.catalog),
       nodes(context.clock),

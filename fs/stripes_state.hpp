@@ -29,7 +29,8 @@ struct StripesState {
   const Stripes::Context context;
   const core::asio::any_io_executor unhurried;
   const std::unique_ptr<StripeFiles> files;
-  BufferPool buffers;
+  BufferPool buffers;  // of a stripe each
+  BufferPool parity;   // of coded ones; apart, so that those under way leave streams theirs
   BufferPool scratch;
   StripeTable table;
   NodeBook nodes;

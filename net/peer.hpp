@@ -114,6 +114,8 @@ struct TakenShare {
   std::uint32_t fetches_left = 0;  // of a counted one
 };
 
+/// A receipt that a peer returns is the node's word about the shard that was asked for; whoever keeps it as evidence
+/// verifies its signature (core::open_receipt).
 class Peer {
  public:
   virtual ~Peer() = default;

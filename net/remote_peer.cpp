@@ -43,8 +43,8 @@ awaitable<Result<Message>> RemotePeer::call(Message request, CallLimits limits) 
 Result<core::Envelope> RemotePeer::checked(Result<core::Envelope> receipt, core::ReceiptKind kind,
                                            const core::ShardId& shard) const {
   if (!receipt) return receipt;
-  const auto opened = core::open_receipt(*receipt);
-  if (!opened || opened->kind != kind || opened->node != member_.id || opened->shard != shard) {
+  const auto said = core::read_receipt(*receipt);
+  if (!said || said->kind != kind || said->node != member_.id || said->shard != shard) {
     return fail(Error::protocol, "node " + member_.id.hex() + " gave no good receipt for shard " + shard.hex());
   }
   return receipt;
@@ -68,7 +68,7 @@ awaitable<Result<core::Envelope>> RemotePeer::renew(core::Envelope lease, CallLi
 }
 
 awaitable<Result<core::Envelope>> RemotePeer::remove(core::Envelope removal, CallLimits limits) {
-  EPHFS_CO_TRY(const auto asked, core::open_removal(removal));
+  EPHFS_CO_TRY(const auto asked, core::read_removal(removal));  // the node checks who signed it
   Message request = pack_remove(removal);
   EPHFS_CO_TRY(const auto reply, co_await call(std::move(request), std::move(limits)));
   co_return checked(unpack_receipt(reply), core::ReceiptKind::deleted, asked.shard);
@@ -145,9 +145,9 @@ awaitable<Result<std::vector<core::Envelope>>> RemotePeer::deletions(ShardInquir
   EPHFS_CO_TRY(auto receipts, unpack_receipts(reply));
   std::unordered_set<core::ShardId> asked(inquiry.shards.begin(), inquiry.shards.end());
   for (const auto& receipt : receipts) {
-    const auto opened = core::open_receipt(receipt);
-    if (!opened || opened->kind != core::ReceiptKind::deleted || opened->node != member_.id ||
-        asked.erase(opened->shard) == 0) {
+    const auto said = core::read_receipt(receipt);
+    if (!said || said->kind != core::ReceiptKind::deleted || said->node != member_.id ||
+        asked.erase(said->shard) == 0) {
       co_return fail(Error::protocol, "node " + member_.id.hex() + " gave a deletion receipt that is none");
     }
   }

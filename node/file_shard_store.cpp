@@ -23,6 +23,7 @@ constexpr std::size_t kTreeCacheBytes = 8U << 20U;
 /// Ranges from this size on are read into buffers of a pool.
 constexpr std::size_t kPooledBytes = 256U << 10U;
 constexpr std::size_t kReadBuffersKept = 2;
+constexpr std::size_t kWindowBytes = 32 * core::kLeafBytes;
 constexpr std::string_view kShardSuffix = ".shard";
 constexpr std::string_view kLeaseSuffix = ".lease";
 constexpr std::string_view kTemporarySuffix = ".tmp";
@@ -42,6 +43,20 @@ Result<> write_synced(const files::path& path, core::ByteView content) {
   EPHFS_TRY(const auto file, core::open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0600));
   EPHFS_TRY_VOID(core::write_all(file, 0, content));
   return core::sync_data(file);
+}
+
+/// The same, and the tree over `content`: each window is hashed and written while it is in the processor's cache.
+Result<std::shared_ptr<const core::MerkleTree>> write_hashed(const files::path& path, core::ByteView content) {
+  EPHFS_TRY(const auto file, core::open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0600));
+  std::vector<core::Hash> leaves;
+  for (std::uint64_t at = 0; at < content.size(); at += kWindowBytes) {
+    const auto window = content.subspan(at, std::min<std::uint64_t>(kWindowBytes, content.size() - at));
+    const auto hashes = core::hash_leaves(window);
+    leaves.insert(leaves.end(), hashes.begin(), hashes.end());
+    EPHFS_TRY_VOID(core::write_all(file, at, window));
+  }
+  EPHFS_TRY_VOID(core::sync_data(file));
+  return std::make_shared<const core::MerkleTree>(std::move(leaves));
 }
 
 /// A second name for a file that is exactly the shard; false when it is not, or cannot have one here.
@@ -128,10 +143,11 @@ FileShardStore::Paths FileShardStore::paths_of(const core::ShardId& shard) const
   return paths;
 }
 
-Result<> FileShardStore::put(const HeldLease& lease, const net::ShardSource& shard, const core::MerkleTree& tree) {
+Result<> FileShardStore::put(const HeldLease& lease, const net::ShardSource& shard) {
   const core::ShardId id = lease.lease.shard;
   const std::uint64_t bytes = lease.lease.bytes;
-  EPHFS_CHECK(tree.root() == id && shard.bytes.size() == bytes, "a store is given what its lease names");
+  EPHFS_CHECK(shard.bytes.size() == bytes && (!shard.tree || shard.tree->root() == id),
+              "a store is given what its lease names");
   const Claim claim(*this, id);
   {
     const std::lock_guard lock(mutex_);
@@ -142,37 +158,45 @@ Result<> FileShardStore::put(const HeldLease& lease, const net::ShardSource& sha
     }
     reserved_ += bytes;
   }
-  Result<> written = write_new(lease, shard, tree);
-  if (written) trees_.insert(std::make_shared<const core::MerkleTree>(tree));
+  auto written = write_new(lease, shard);
+  if (written) trees_.insert(*written);
   const std::lock_guard lock(mutex_);
   reserved_ -= bytes;
   traces_.erase(id);
-  if (written) index_locked(lease);
-  return written;
+  if (!written) return written.error();
+  index_locked(lease);
+  return {};
 }
 
-Result<> FileShardStore::write_new(const HeldLease& lease, const net::ShardSource& shard,
-                                   const core::MerkleTree& tree) {
+/// The shard's tree.
+Result<std::shared_ptr<const core::MerkleTree>> FileShardStore::write_new(const HeldLease& lease,
+                                                                          const net::ShardSource& shard) {
   const core::ShardId& id = lease.lease.shard;
   EPHFS_TRY_VOID(ensure_directory(id));
   const Paths paths = paths_of(id);
+  auto tree = shard.tree;
   const auto write = [&]() -> Result<> {
     // rename(2) between two names of one file does nothing, so a leftover of an earlier failure must go first.
     EPHFS_TRY_VOID(unlink_file(paths.shard_temporary));
     EPHFS_TRY_VOID(unlink_file(paths.shard));
     // Nor may the new shard ever stand beside the trace of an old one.
     EPHFS_TRY_VOID(unlink_file(paths.lease));
-    if (!link_shard(shard.file, lease.lease.bytes, paths.shard_temporary)) {
+    if (!tree) {
+      EPHFS_TRY(tree, write_hashed(paths.shard_temporary, shard.bytes.view()));
+      if (tree->root() != id) return fail(Error::damaged, "the bytes are not " + named(id));
+    } else if (!link_shard(shard.file, lease.lease.bytes, paths.shard_temporary)) {
       EPHFS_TRY_VOID(write_synced(paths.shard_temporary, shard.bytes.view()));
     }
-    EPHFS_TRY_VOID(write_synced(paths.lease_temporary, encode_lease_file(lease, tree.leaves())));
+    EPHFS_TRY_VOID(write_synced(paths.lease_temporary, encode_lease_file(lease, tree->leaves())));
     EPHFS_TRY_VOID(rename_file(paths.shard_temporary, paths.shard));
     EPHFS_TRY_VOID(rename_file(paths.lease_temporary, paths.lease));
     return core::sync_directory(paths.directory);
   };
-  Result<> written = write();
-  if (!written) paths.discard_all();
-  return written;
+  if (Result<> written = write(); !written) {
+    paths.discard_all();
+    return written.error();
+  }
+  return tree;
 }
 
 Result<> FileShardStore::ensure_directory(const core::ShardId& shard) {

@@ -31,8 +31,7 @@ class FileShardStore final : public ShardStore {
   FileShardStore& operator=(const FileShardStore&) = delete;
   ~FileShardStore() override = default;
 
-  [[nodiscard]] Result<> put(const HeldLease& lease, const net::ShardSource& shard,
-                             const core::MerkleTree& tree) override;
+  [[nodiscard]] Result<> put(const HeldLease& lease, const net::ShardSource& shard) override;
   [[nodiscard]] std::optional<HeldLease> find(const core::ShardId& shard) const override;
   [[nodiscard]] Result<net::ShardRange> get(const net::FetchRequest& request) const override;
   [[nodiscard]] Result<net::ShardRange> try_get(const net::FetchRequest& request) const override;
@@ -63,7 +62,8 @@ class FileShardStore final : public ShardStore {
   [[nodiscard]] Result<> scan_directory(const std::filesystem::path& directory, core::Instant now);
   [[nodiscard]] Result<> adopt(const core::ShardId& shard, bool is_there, core::Instant now);
   [[nodiscard]] Result<> ensure_directory(const core::ShardId& shard);
-  [[nodiscard]] Result<> write_new(const HeldLease& lease, const net::ShardSource& shard, const core::MerkleTree& tree);
+  [[nodiscard]] Result<std::shared_ptr<const core::MerkleTree>> write_new(const HeldLease& lease,
+                                                                          const net::ShardSource& shard);
   [[nodiscard]] Result<std::shared_ptr<const core::MerkleTree>> load_tree(const core::ShardId& shard) const;
   [[nodiscard]] Result<net::ShardRange> get_range(const net::FetchRequest& request, Wait wait) const;
   [[nodiscard]] Result<net::ShardRange> prove_range(const net::FetchRequest& request, std::uint64_t shard_bytes,

@@ -171,12 +171,10 @@ Result<core::Envelope> LocalPeer::store_now(const core::Envelope& envelope, cons
     return fail(Error::damaged, "the lease is for a shard of " + std::to_string(lease.bytes) + " bytes, not " +
                                     std::to_string(shard.bytes.size()));
   }
-  auto tree = shard.tree;
-  const bool known = tree && tree->root() == lease.shard && tree->leaves().size() == core::leaf_count(lease.bytes);
-  if (!known) tree = std::make_shared<const core::MerkleTree>(core::MerkleTree::of_data(shard.bytes.view()));
-  if (tree->root() != lease.shard) return fail(Error::damaged, "the bytes are not shard " + lease.shard.hex());
   net::ShardSource source = shard;
-  if (!known) source.file.clear();
+  const bool known = source.tree && source.tree->root() == lease.shard &&
+                     source.tree->leaves().size() == core::leaf_count(lease.bytes);
+  if (!known) source = {shard.bytes, nullptr, {}};
 
   const std::lock_guard lock(mutex_of(lease.shard));
   const core::Instant now = clock_.now();
@@ -189,28 +187,30 @@ Result<core::Envelope> LocalPeer::store_now(const core::Envelope& envelope, cons
     held.reset();
   }
   if (held) {
-    EPHFS_TRY_VOID(store_again(wanted, *held, source, *tree));
+    EPHFS_TRY_VOID(store_again(wanted, *held, source));
   } else {
     {
       const std::lock_guard settling(settle_mutex_);
       if (const auto trace = store_.trace(lease.shard)) EPHFS_TRY_VOID(settle({*trace}));
     }
-    EPHFS_TRY_VOID(store_.put(wanted, source, *tree));
+    EPHFS_TRY_VOID(store_.put(wanted, source));
   }
   counters_.bytes_in += lease.bytes;
   if (deadline_listener_) deadline_listener_(lease.deadline);
   return receipt(core::ReceiptKind::stored, lease);
 }
 
-Result<> LocalPeer::store_again(const HeldLease& wanted, const HeldLease& held, const net::ShardSource& shard,
-                                const core::MerkleTree& tree) {
+Result<> LocalPeer::store_again(const HeldLease& wanted, const HeldLease& held, const net::ShardSource& shard) {
   const core::ShardId& id = wanted.lease.shard;
+  if (!shard.tree && core::MerkleTree::of_data(shard.bytes.view()).root() != id) {
+    return fail(Error::damaged, "the bytes are not shard " + id.hex());
+  }
   EPHFS_TRY_VOID(replace_lease(wanted, held));
   const auto whole = store_.get({.shard = id, .offset = 0, .length = held.lease.bytes, .with_proof = true});
   if (whole) return {};
   if (whole.error().code != Error::damaged) return whole.error();
   EPHFS_TRY_VOID(store_.remove(id, RemovalSync::synced));
-  return store_.put(wanted, shard, tree);
+  return store_.put(wanted, shard);
 }
 
 /// The rules of a lease over another: the same owner, the same shard, a larger serial or the very same statement.

@@ -120,8 +120,7 @@ class LocalPeer final : public net::Peer {
   [[nodiscard]] Result<T> counted(Result<T> result, std::atomic<std::uint64_t>& counter) const;
 
   [[nodiscard]] Result<core::Envelope> store_now(const core::Envelope& envelope, const net::ShardSource& shard);
-  [[nodiscard]] Result<> store_again(const HeldLease& wanted, const HeldLease& held, const net::ShardSource& shard,
-                                     const core::MerkleTree& tree);
+  [[nodiscard]] Result<> store_again(const HeldLease& wanted, const HeldLease& held, const net::ShardSource& shard);
   [[nodiscard]] Result<> replace_lease(const HeldLease& wanted, const HeldLease& held);
   using Read = Result<net::ShardRange> (ShardStore::*)(const net::FetchRequest&) const;
   [[nodiscard]] Result<net::ShardRange> fetch_by(Read read, const net::FetchRequest& request);

@@ -43,10 +43,10 @@ class ShardStore {
   virtual ~ShardStore() = default;
 
   /// Keeps the shard and its lease on stable storage: after a crash either both are whole or neither is there. The tree
-  /// (over exactly the shard's bytes) is kept with it, for reading back. exists when the shard is held; no_space past
-  /// the capacity or on a full disk, with nothing left behind.
-  [[nodiscard]] virtual Result<> put(const HeldLease& lease, const net::ShardSource& shard,
-                                     const core::MerkleTree& tree) = 0;
+  /// over its bytes is kept with it, for reading back: the source's, which is believed, or one that is made on the way.
+  /// exists when the shard is held; damaged when the bytes are not the shard that the lease names; no_space past the
+  /// capacity or on a full disk; with nothing left behind.
+  [[nodiscard]] virtual Result<> put(const HeldLease& lease, const net::ShardSource& shard) = 0;
   /// The lease a shard is held under; none when it is not held.
   [[nodiscard]] virtual std::optional<HeldLease> find(const core::ShardId& shard) const = 0;
   /// Bytes of a held shard: with proof checked against its tree and its name before they are returned, without as the

@@ -186,7 +186,7 @@ TEST_F(AuditsTest, FindsALeaseWithoutItsShardAndAShardWithoutItsRecord) {
   const auto stray = ephfs::testing::make_shard(random, 5000);
   const core::Signer owner(volume.keys.owner);
   const auto lease = ephfs::testing::make_lease(stray, volume.nodes[2]->peer.id(), owner, volume.clock.now() + 1h);
-  ASSERT_TRUE(volume.nodes[2]->store.put(ephfs::testing::make_held(lease, owner), stray.source, stray.tree()));
+  ASSERT_TRUE(volume.nodes[2]->store.put(ephfs::testing::make_held(lease, owner), stray.source));
   EXPECT_EQ(ttl_faults().count(std::string(kUnknownShard)), 1U);
 }
 

@@ -46,7 +46,7 @@ class KilledStore : public ::testing::Test {
       if (held) word.act = random.chance(2) ? Act::renew : Act::remove;
       if (::write(out, &word, sizeof word) != sizeof word) ::_exit(2);
       core::Result<> result;
-      if (word.act == Act::put) result = (*opened)->put(lease(i, serial), shards_[i].source, shards_[i].tree());
+      if (word.act == Act::put) result = (*opened)->put(lease(i, serial), shards_[i].source);
       if (word.act == Act::renew) result = (*opened)->set_lease(lease(i, serial));
       if (word.act == Act::remove) result = (*opened)->remove(shards_[i].id, RemovalSync::synced);
       if (!result) ::_exit(3);

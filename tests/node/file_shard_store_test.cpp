@@ -22,7 +22,7 @@ class FileShardStoreTest : public ::testing::Test {
     store_ = std::move(*opened);
   }
   core::Result<> put(const SampleShard& shard, const net::ShardSource& source) {
-    return store_->put(lease(shard), source, shard.tree());
+    return store_->put(lease(shard), source);
   }
   core::Result<> put(const SampleShard& shard) { return put(shard, shard.source); }
   HeldLease lease(const SampleShard& shard) const {
@@ -231,7 +231,7 @@ TEST_F(FileShardStoreTest, LeavesNothingBehindOnAFullDisk) {
   SampleShard refused;
   for (int i = 0; i < 20 && last; ++i) {
     refused = make_shard(random_, 150'000);
-    last = small->put(lease(refused), refused.source, refused.tree());
+    last = small->put(lease(refused), refused.source);
     if (last) kept.push_back(refused);
   }
   ASSERT_FALSE(last);
@@ -242,7 +242,7 @@ TEST_F(FileShardStoreTest, LeavesNothingBehindOnAFullDisk) {
   EXPECT_FALSE(small->find(refused.id));
 
   ASSERT_TRUE(small->remove(kept[0].id, RemovalSync::synced));
-  EXPECT_TRUE(small->put(lease(refused), refused.source, refused.tree()));
+  EXPECT_TRUE(small->put(lease(refused), refused.source));
   for (std::size_t i = 1; i < kept.size(); ++i) {
     EXPECT_TRUE(small->get({.shard = kept[i].id, .offset = 0, .length = 150'000, .with_proof = false}));
   }
@@ -255,7 +255,7 @@ TEST_F(FileShardStoreTest, TakesNoMoreThanItHoldsWhenItsCapacityShrinks) {
   auto smaller = open_file_shard_store(directory_.path(), 5000, kStart).value();
   EXPECT_EQ(smaller->usage().used, 9000U);
   const SampleShard tiny = make_shard(random_, 1);
-  EXPECT_EQ(smaller->put(lease(tiny), tiny.source, tiny.tree()).error().code, core::Error::no_space);
+  EXPECT_EQ(smaller->put(lease(tiny), tiny.source).error().code, core::Error::no_space);
 }
 
 }  // namespace

@@ -65,8 +65,7 @@ constexpr core::Instant kStart{1'800'000'000'000};
 class MemoryShardStoreFaults : public ::testing::Test {
  protected:
   core::Result<> put(const SampleShard& shard) {
-    return store_.put(make_held(make_lease(shard, {}, owner_, kStart + std::chrono::seconds{1}), owner_), shard.source,
-                      shard.tree());
+    return store_.put(make_held(make_lease(shard, {}, owner_, kStart + std::chrono::seconds{1}), owner_), shard.source);
   }
   Random random_;
   core::Signer owner_ = make_signer(random_);

@@ -16,16 +16,17 @@ Result<> MemoryShardStore::count_locked(const char* operation) const {
   return fail(fault_code_, std::string("injected fault in ") + operation);
 }
 
-Result<> MemoryShardStore::put(const node::HeldLease& lease, const net::ShardSource& shard,
-                               const core::MerkleTree& tree) {
+Result<> MemoryShardStore::put(const node::HeldLease& lease, const net::ShardSource& shard) {
   const std::lock_guard lock(mutex_);
   EPHFS_TRY_VOID(count_locked("put"));
-  EPHFS_CHECK(tree.root() == lease.lease.shard && shard.bytes.size() == lease.lease.bytes,
+  EPHFS_CHECK(shard.bytes.size() == lease.lease.bytes && (!shard.tree || shard.tree->root() == lease.lease.shard),
               "a store is given what its lease names");
   if (items_.contains(lease.lease.shard)) return fail(Error::exists, lease.lease.shard.hex());
   if (full_ || used_ > capacity_ || lease.lease.bytes > capacity_ - used_) {
     return fail(Error::no_space, "the capacity of a store in memory");
   }
+  const core::MerkleTree tree = shard.tree ? *shard.tree : core::MerkleTree::of_data(shard.bytes.view());
+  if (tree.root() != lease.lease.shard) return fail(Error::damaged, "the bytes are not the lease's shard");
   removed_lazily_.erase(lease.lease.shard);
   traces_.erase(lease.lease.shard);
   insert_locked(lease.lease.shard, {lease, shard.bytes, tree});

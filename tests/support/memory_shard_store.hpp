@@ -15,8 +15,7 @@ class MemoryShardStore final : public node::ShardStore {
  public:
   explicit MemoryShardStore(std::uint64_t capacity) : capacity_(capacity) {}
 
-  [[nodiscard]] core::Result<> put(const node::HeldLease& lease, const net::ShardSource& shard,
-                                   const core::MerkleTree& tree) override;
+  [[nodiscard]] core::Result<> put(const node::HeldLease& lease, const net::ShardSource& shard) override;
   [[nodiscard]] std::optional<node::HeldLease> find(const core::ShardId& shard) const override;
   [[nodiscard]] core::Result<net::ShardRange> get(const net::FetchRequest& request) const override;
   [[nodiscard]] core::Result<net::ShardRange> try_get(const net::FetchRequest& request) const override {

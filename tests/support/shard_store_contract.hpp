@@ -40,7 +40,7 @@ class ShardStoreContract : public ::testing::TestWithParam<ShardStoreMaker> {
     return make_held(make_lease(shard, node_, owner_, kStart + core::Milliseconds{ms_left}, serial), owner_);
   }
   core::Result<> put(const SampleShard& shard, std::int64_t ms_left = 1000) {
-    return store().put(lease(shard, ms_left), shard.source, shard.tree());
+    return store().put(lease(shard, ms_left), shard.source);
   }
   void expect_whole(const SampleShard& shard) {
     const auto got = store().get({.shard = shard.id, .offset = 0, .length = shard.bytes(), .with_proof = false});
@@ -83,6 +83,30 @@ TEST_P(ShardStoreContract, RefusesASecondPut) {
   EXPECT_EQ(again.error().code, core::Error::exists);
   EXPECT_EQ(store().next_deadline(), core::Deadline(kStart + core::Milliseconds{1000}));
   EXPECT_EQ(store().usage().used, 5000U);
+}
+
+TEST_P(ShardStoreContract, ChecksWhatComesWithoutATree) {
+  for (const std::size_t bytes : {std::size_t{1}, core::kLeafBytes, 32 * core::kLeafBytes, std::size_t{300'001}}) {
+    const SampleShard shard = make_shard(random_, bytes);
+    net::ShardSource bare;
+    bare.bytes = shard.source.bytes;
+    ASSERT_TRUE(store().put(lease(shard, 1000), bare));
+    const auto got = store().get({.shard = shard.id, .offset = 0, .length = bytes, .with_proof = true});
+    ASSERT_TRUE(got) << got.error();
+    EXPECT_TRUE(std::ranges::equal(got->bytes.view(), shard.source.bytes.view()));
+
+    const SampleShard wanted = make_shard(random_, bytes);
+    const auto wrong = store().put(lease(wanted, 1000), bare);
+    ASSERT_FALSE(wrong);
+    EXPECT_EQ(wrong.error().code, core::Error::damaged);
+    EXPECT_FALSE(store().find(wanted.id));
+    EXPECT_EQ(store().get({.shard = wanted.id, .offset = 0, .length = 1, .with_proof = false}).error().code,
+              core::Error::not_found);
+    EXPECT_TRUE(put(wanted)) << "nothing of it is in the way";
+    ASSERT_TRUE(store().remove(shard.id, node::RemovalSync::synced));
+    ASSERT_TRUE(store().remove(wanted.id, node::RemovalSync::synced));
+    EXPECT_EQ(store().usage().used, 0U);
+  }
 }
 
 TEST_P(ShardStoreContract, ServesAtOnceWhatIsInMemoryAndNothingThatIsGone) {
@@ -209,7 +233,7 @@ TEST_P(ShardStoreContract, ListsWhatAnOwnerHasHere) {
   const core::Signer stranger = make_signer(random_);
   const SampleShard theirs = make_shard(random_, 100);
   ASSERT_TRUE(store().put(make_held(make_lease(theirs, node_, stranger, kStart + core::Milliseconds{9}), stranger),
-                          theirs.source, theirs.tree()));
+                          theirs.source));
   std::vector<core::ShardId> listed;
   for (core::ShardId after;; after = listed.back()) {
     const auto page = store().held_for(owner_id_of(owner_), after, 3);
@@ -233,7 +257,7 @@ TEST_P(ShardStoreContract, OrdersByDeadline) {
   const SampleShard lasting = make_shard(random_, 100);
   core::Lease forever = make_lease(lasting, node_, owner_, kStart);
   forever.deadline = core::Deadline::never();
-  ASSERT_TRUE(store().put(make_held(forever, owner_), lasting.source, lasting.tree()));
+  ASSERT_TRUE(store().put(make_held(forever, owner_), lasting.source));
 
   EXPECT_EQ(store().next_deadline(), core::Deadline(kStart + core::Milliseconds{100}));
   EXPECT_TRUE(store().expired(kStart + core::Milliseconds{99}, 10).empty());
@@ -293,7 +317,7 @@ TEST_P(ShardStoreContract, KeepsToItsCapacityUnderConcurrentPuts) {
   for (std::size_t t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
       for (std::size_t i = t * kEach; i < (t + 1) * kEach; ++i) {
-        const auto done = store().put(leases[i], shards[i].source, shards[i].tree());
+        const auto done = store().put(leases[i], shards[i].source);
         if (done) ++kept;
         if (!done && done.error().code == core::Error::no_space) ++refused;
       }
@@ -313,7 +337,7 @@ TEST_P(ShardStoreContract, KeepsOneOfTwoConcurrentPuts) {
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&] {
-      const auto done = store().put(held, shard.source, shard.tree());
+      const auto done = store().put(held, shard.source);
       if (done) ++kept;
       if (!done && done.error().code == core::Error::exists) ++existed;
     });
