@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// AES-256-GCM (NIST SP 800-38D) under one key. Who has blocks to encrypt uses aead.hpp, which sees to nonces; this is for
-// protocols that bring their own (net/gcm_provider).
+// AES-256-GCM (NIST SP 800-38D) under one key. Who has blocks to encrypt uses aead.hpp, which sees to nonces; this is
+// for protocols that bring their own (net/gcm_provider).
 #pragma once
 
 #include <memory>

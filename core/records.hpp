@@ -120,7 +120,8 @@ struct ShareDrop {
 [[nodiscard]] Result<Inquiry> open_inquiry(const Envelope& envelope);
 [[nodiscard]] Result<Puncture> open_puncture(const Envelope& envelope);
 
-/// What a lease, removal or receipt says, for somebody who knows that it is good: its signature is not checked, all else is.
+/// What a lease, removal or receipt says, for somebody who knows that it is good: its signature is not checked, all
+/// else is.
 [[nodiscard]] Result<Lease> read_lease(const Envelope& envelope);
 [[nodiscard]] Result<Removal> read_removal(const Envelope& envelope);
 [[nodiscard]] Result<Receipt> read_receipt(const Envelope& envelope);

@@ -7,8 +7,9 @@
 
 namespace ephfs::net {
 
-/// What the provider is called, for OSSL_PROVIDER_load() and in property queries.
 inline constexpr const char* kGcmProviderName = "ephfs";
+/// A property query by which OpenSSL takes the provider's implementation where there are several.
+inline constexpr const char* kPreferGcmProvider = "?provider=ephfs";
 
 /// Makes the provider known to `library`, and loads it. False when OpenSSL has no memory for it.
 [[nodiscard]] bool load_gcm_provider(OSSL_LIB_CTX* library);

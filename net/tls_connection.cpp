@@ -6,9 +6,9 @@
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/ssl/error.hpp>
+#include <netinet/tcp.h>
 #include <openssl/bio.h>
 #include <openssl/err.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include "core/check.hpp"
@@ -97,8 +97,8 @@ void TlsConnection::prepare() {
 }
 
 /// Between two processes of one machine there is no network to be careful with: a congestion control that spreads what
-/// is sent over time (BBR, where it is the machine's default) costs a timer for each piece. Reno, which every kernel has
-/// and lets everybody use, does not.
+/// is sent over time (BBR, where it is the machine's default) costs a timer for each piece. Reno, which every kernel
+/// has and lets everybody use, does not.
 void TlsConnection::leave_pacing_out() {
   constexpr std::string_view kUnpaced = "reno";
   // Should it fail, sending takes longer.

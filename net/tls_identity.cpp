@@ -42,12 +42,9 @@ OSSL_LIB_CTX* tls_library() {
   return library;
 }
 
-/// Of several implementations, the GCM provider's.
-constexpr const char* kProperties = "?provider=ephfs";
-
 KeyHandle make_key(const core::SigningSeed& seed) {
-  KeyHandle key(EVP_PKEY_new_raw_private_key_ex(tls_library(), "ED25519", nullptr, core::as_u8(seed.view()),
-                                                seed.view().size()));
+  KeyHandle key(
+      EVP_PKEY_new_raw_private_key_ex(tls_library(), "ED25519", nullptr, core::as_u8(seed.view()), seed.view().size()));
   EPHFS_CHECK(key, "OpenSSL takes an Ed25519 seed");
   return key;
 }
@@ -81,7 +78,7 @@ int verify_certificate(X509_STORE_CTX* store, void*) {
 }  // namespace
 
 std::shared_ptr<boost::asio::ssl::context> make_tls_context(const core::SigningSeed& node_seed) {
-  SSL_CTX* const ssl = SSL_CTX_new_ex(tls_library(), kProperties, TLS_method());
+  SSL_CTX* const ssl = SSL_CTX_new_ex(tls_library(), kPreferGcmProvider, TLS_method());
   EPHFS_CHECK(ssl != nullptr, "OpenSSL has memory for TLS");
   auto context = std::make_shared<boost::asio::ssl::context>(ssl);
   const KeyHandle key = make_key(node_seed);

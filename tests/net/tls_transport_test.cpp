@@ -12,12 +12,14 @@
 #include <boost/asio/read.hpp>
 #include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/write.hpp>
+#include <netinet/tcp.h>
 #include <openssl/evp.h>
 #include <openssl/x509.h>
 
 #include "core/config.hpp"
 #include "net/peer_server.hpp"
 #include "net/remote_peer.hpp"
+#include "net/tls_connection.hpp"
 #include "net/tls_identity.hpp"
 #include "tests/net/net_rig.hpp"
 #include "tests/support/fake_membership.hpp"
@@ -307,6 +309,24 @@ TEST_F(TlsNodeTest, WantsAnEd25519Certificate) {
     }
     co_await expect_serves();
     EXPECT_EQ(server_->session_count(), 1U);
+  });
+}
+
+TEST_F(TlsNodeTest, WithinOneMachineNothingIsPaced) {
+  const auto congestion_control = [](tcp::socket& socket) {
+    std::array<char, 16> name{};
+    socklen_t size = name.size();
+    EXPECT_EQ(::getsockopt(socket.native_handle(), IPPROTO_TCP, TCP_CONGESTION, name.data(), &size), 0);
+    return std::string(name.data());
+  };
+  rig_.run([&]() -> awaitable<void> {
+    tcp::socket socket = co_await connect_raw();
+    CO_ASSERT_TRUE(::setsockopt(socket.native_handle(), IPPROTO_TCP, TCP_CONGESTION, "cubic", 5) == 0);
+    EXPECT_EQ(congestion_control(socket), "cubic");
+    const auto connection = std::make_shared<TlsConnection>(std::move(socket), make_tls_context(member_id_.seed));
+    connection->prepare();
+    EXPECT_EQ(congestion_control(connection->socket), "reno");
+    connection->shut();
   });
 }
 

@@ -360,8 +360,7 @@ TEST_P(ShardStoreContract, NamesADamagedShard) {
   EXPECT_NE(whole.error().detail.find(shard.id.hex()), std::string::npos) << whole.error();
   const auto sound = store().get({.shard = shard.id, .offset = 0, .length = core::kLeafBytes, .with_proof = true});
   EXPECT_TRUE(sound) << "what is sound of it may be read";
-  const auto unchecked =
-      store().get({.shard = shard.id, .offset = 0, .length = shard.bytes(), .with_proof = false});
+  const auto unchecked = store().get({.shard = shard.id, .offset = 0, .length = shard.bytes(), .with_proof = false});
   ASSERT_TRUE(unchecked) << unchecked.error();
   EXPECT_FALSE(std::ranges::equal(unchecked->bytes.view(), shard.source.bytes.view()))
       << "whoever asks without proof finds the damage by himself";
