@@ -252,6 +252,27 @@ TEST_F(ReadingTest, AShardThatItsNodeLostIsStoredAgain) {
   EXPECT_EQ(machine.shards(), 1U);
 }
 
+TEST_F(ReadingTest, AShardThatADiskDamagedIsFoundByReadingAndMadeAnewAndItsNodeIsNoLiar) {
+  for (const bool sequential : {false, true}) {
+    SCOPED_TRACE(sequential ? "a whole stripe at once" : "just the ranges");
+    place(400'000);
+    const auto row = volume.catalog->placements(volume.stripes_of(*file).front())->front();
+    auto& machine = **std::ranges::find(volume.machines, row.node, [](const auto& one) { return one->peer.id(); });
+    ASSERT_TRUE(machine.store.flip_byte(row.shard, 10'000));
+    const net::FetchRequest whole{row.shard, 0, row.shard_bytes, true};
+    ASSERT_FALSE(machine.store.get(whole));
+    EXPECT_TRUE(volume.check_all(*file, sequential));
+    volume.clock.run_for(1min);
+    EXPECT_TRUE(machine.store.get(whole)) << "stored again where it was";
+    EXPECT_TRUE(
+        std::ranges::none_of(volume.log, [](const auto& line) { return line.find("gave what is not") != line.npos; }));
+    volume.close();
+    volume.open();
+    volume.start();
+    file = volume.make_file();
+  }
+}
+
 TEST_F(ReadingTest, AnotherFilesKeyOpensNothing) {
   place(400'000);
   const core::Key other = core::random_key();
