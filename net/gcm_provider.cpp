@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 #include <memory>
+#include <optional>
 
 #include <openssl/core_dispatch.h>
 #include <openssl/core_names.h>
@@ -49,12 +50,13 @@ class Cipher {
       has_nonce_ = true;
     }
     associated_bytes_ = 0;
-    has_tag_ = finished_ = false;
+    has_tag_ = false;
+    passed_.reset();
     return true;
   }
 
   bool associate(ByteView bytes) {
-    if (finished_ || bytes.size() > associated_.size() - associated_bytes_) return false;
+    if (passed_ || bytes.size() > associated_.size() - associated_bytes_) return false;
     std::memcpy(associated_.data() + associated_bytes_, bytes.data(), bytes.size());
     associated_bytes_ += bytes.size();
     return true;
@@ -62,18 +64,18 @@ class Cipher {
 
   // All of a message. A nonce serves once.
   bool pass(ByteView in, MutableByteView out) {
-    if (!gcm_ || finished_ || !std::exchange(has_nonce_, false)) return false;
+    if (!gcm_ || passed_ || !std::exchange(has_nonce_, false)) return false;
     const ByteView associated = ByteView(associated_).first(associated_bytes_);
-    finished_ = true;
     if (encrypting_) {
       gcm_->seal(nonce_, associated, in, out, tag_);
-      return has_tag_ = true;
+      has_tag_ = true;
     }
-    return has_tag_ && gcm_->open(nonce_, associated, in, tag_, out);
+    passed_ = encrypting_ || (has_tag_ && gcm_->open(nonce_, associated, in, tag_, out));
+    return *passed_;
   }
 
-  // An empty message is never passed on.
-  bool finish() { return finished_ || pass({}, {}); }
+  // An empty message is never passed on. What was refused stays refused.
+  bool finish() { return passed_ ? *passed_ : pass({}, {}); }
 
   bool set_tag(ByteView tag) {
     if (encrypting_ || tag.size() != tag_.size()) return false;
@@ -88,7 +90,7 @@ class Cipher {
   bool encrypting_ = false;
   bool has_nonce_ = false;
   bool has_tag_ = false;
-  bool finished_ = false;
+  std::optional<bool> passed_;  // of this message: whether it was good
   std::unique_ptr<Gcm> gcm_;
   std::array<std::byte, Gcm::kNonceBytes> nonce_{};
   std::array<std::byte, Gcm::kTagBytes> tag_{};

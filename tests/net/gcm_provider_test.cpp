@@ -156,6 +156,11 @@ TEST_F(GcmProviderTest, RefusesWhatWasChanged) {
     EXPECT_FALSE(opens(nonce, head, flipped(sealed), tag));
     EXPECT_FALSE(opens(nonce, head, sealed, flipped(tag)));
   }
+  Bytes spoilt = flipped(sealed);
+  Bytes right_tag = tag;
+  ASSERT_TRUE(open.begin(nonce) && open.set_tag(right_tag) && open.associate(head));
+  EXPECT_FALSE(open.pass(spoilt));
+  EXPECT_FALSE(open.finish()) << "whoever does not look at the one answer sees it in the other";
   EXPECT_TRUE(opens(nonce, head, sealed, tag)) << "a refusal leaves it as good as it was";
 }
 
