@@ -18,13 +18,15 @@ namespace {
 constexpr std::byte kLeafPrefix{0x00};
 constexpr std::byte kNodePrefix{0x01};
 
-// Leaves in flight: a multiple of every lane count (4, 8, 16), so that a full batch leaves no lane empty.
+// Messages in flight: a multiple of every lane count (4, 8, 16), so that a full batch leaves no lane empty.
 constexpr std::size_t kBatch = 32;
 // The prefix ends a line of the cache and the leaf begins the next: copying is aligned, which saves a tenth of all.
 constexpr std::size_t kLineBytes = 64;
 constexpr std::size_t kSlotBytes = kLineBytes + kLeafBytes + kLineBytes;
-// Under this many leaves most lanes would be empty, and hashing singly is as fast.
-constexpr std::size_t kLeavesTogetherMin = 4;
+// Under this many messages most lanes would be empty, and hashing singly is as fast.
+constexpr std::size_t kTogetherMin = 4;
+constexpr std::size_t kPairBytes = 2 * Hash::kSize;
+static_assert(sizeof(Hash) == Hash::kSize, "hashes that lie in a row are a run of bytes");
 
 // One digest context for each thread: making one costs more than hashing a node.
 class Sha256 {
@@ -63,6 +65,10 @@ ByteView leaf_at(ByteView data, std::size_t index) {
   return data.subspan(offset, std::min(kLeafBytes, data.size() - offset));
 }
 
+ByteView pair_at(std::span<const Hash> hashes, std::size_t index) {
+  return std::as_bytes(hashes).subspan(index * kPairBytes, kPairBytes);
+}
+
 // A job queue of intel-ipsec-mb and the room for a batch; one for each thread, since neither is thread-safe.
 class LaneHasher {
  public:
@@ -71,26 +77,34 @@ class LaneHasher {
     init_mb_mgr_auto(manager_.get(), nullptr);
   }
 
-  // Hashes at most kBatch leaves of `data` from `first` on.
-  void hash_batch(ByteView data, std::size_t first, std::span<Hash> out) {
-    std::size_t finished = 0;
-    for (std::size_t i = 0; i < out.size(); ++i) {
-      const ByteView leaf = leaf_at(data, first + i);
-      // The prefix has to stand before the leaf in memory: the library takes one run of bytes.
-      std::byte* const copy = slots_.data() + i * kSlotBytes + kLineBytes;
-      std::byte* const message = copy - 1;
-      *message = kLeafPrefix;
-      std::memcpy(copy, leaf.data(), leaf.size());
-      finished += submit(message, leaf.size() + 1, out[i]);
+  // SHA-256(prefix || message_at(i)), of messages of at most a leaf, for each place of `out`.
+  template <class MessageAt>
+  void hash_all(std::byte prefix, MessageAt message_at, std::span<Hash> out) {
+    for (std::size_t first = 0; first < out.size(); first += kBatch) {
+      const auto of_batch = [&](std::size_t i) { return message_at(first + i); };
+      hash_batch(prefix, of_batch, out.subspan(first, std::min(kBatch, out.size() - first)));
     }
-    while (const IMB_JOB* job = IMB_FLUSH_JOB(manager_.get())) finished += check(job);
-    EPHFS_CHECK(finished == out.size(), "every leaf that was given to the hasher comes back");
   }
 
  private:
   struct Free {
     void operator()(IMB_MGR* manager) const noexcept { free_mb_mgr(manager); }
   };
+
+  template <class MessageAt>
+  void hash_batch(std::byte prefix, MessageAt message_at, std::span<Hash> out) {
+    std::size_t finished = 0;
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      const ByteView message = message_at(i);
+      // The prefix has to stand before the message in memory: the library takes one run of bytes.
+      std::byte* const copy = slots_.data() + i * kSlotBytes + kLineBytes;
+      *(copy - 1) = prefix;
+      std::memcpy(copy, message.data(), message.size());
+      finished += submit(copy - 1, message.size() + 1, out[i]);
+    }
+    while (const IMB_JOB* job = IMB_FLUSH_JOB(manager_.get())) finished += check(job);
+    EPHFS_CHECK(finished == out.size(), "every message that was given to the hasher comes back");
+  }
 
   // The number of jobs that this one pushed out of the queue.
   std::size_t submit(const std::byte* message, std::size_t size, Hash& out) {
@@ -124,7 +138,7 @@ class LaneHasher {
 /// The library needs AES instructions, whatever it is for. Sixteen leaves at once in AVX-512 registers are hashed
 /// faster than one after the other with SHA instructions (measured on an EPYC with both: 2.8 against 1.7 GB/s a core);
 /// eight in AVX2 registers are not.
-bool singly_is_faster() {
+bool find_whether_singly_is_faster() {
   if (!has_aes_instructions()) return true;
   unsigned eax = 0;
   unsigned ebx = 0;
@@ -134,6 +148,16 @@ bool singly_is_faster() {
   constexpr unsigned kShaBit = 1U << 29U;
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
   return (ebx & kShaBit) != 0 && (ebx & kAvx512Bit) == 0;
+}
+
+bool singly_is_faster() {
+  static const bool singly = find_whether_singly_is_faster();
+  return singly;
+}
+
+LaneHasher& hasher_of_thread() {
+  thread_local LaneHasher hasher;
+  return hasher;
 }
 
 }  // namespace
@@ -155,13 +179,29 @@ std::vector<Hash> hash_leaves_singly(ByteView data) {
 }
 
 std::vector<Hash> hash_leaves_together(ByteView data) {
-  thread_local LaneHasher hasher;
   std::vector<Hash> hashes(leaf_count(data.size()));
-  for (std::size_t first = 0; first < hashes.size(); first += kBatch) {
-    const std::size_t count = std::min(kBatch, hashes.size() - first);
-    hasher.hash_batch(data, first, std::span(hashes).subspan(first, count));
-  }
+  hasher_of_thread().hash_all(
+      kLeafPrefix, [data](std::size_t i) { return leaf_at(data, i); }, hashes);
   return hashes;
+}
+
+std::vector<Hash> hash_pairs_singly(std::span<const Hash> hashes) {
+  std::vector<Hash> parents;
+  parents.reserve(hashes.size() / 2);
+  for (std::size_t i = 0; i + 1 < hashes.size(); i += 2) parents.push_back(hash_node(hashes[i], hashes[i + 1]));
+  return parents;
+}
+
+std::vector<Hash> hash_pairs_together(std::span<const Hash> hashes) {
+  std::vector<Hash> parents(hashes.size() / 2);
+  hasher_of_thread().hash_all(
+      kNodePrefix, [hashes](std::size_t i) { return pair_at(hashes, i); }, parents);
+  return parents;
+}
+
+std::vector<Hash> hash_pairs(std::span<const Hash> hashes) {
+  if (singly_is_faster() || hashes.size() / 2 < kTogetherMin) return hash_pairs_singly(hashes);
+  return hash_pairs_together(hashes);
 }
 
 }  // namespace detail
@@ -171,8 +211,7 @@ Hash hash_node(const Hash& left, const Hash& right) {
 }
 
 std::vector<Hash> hash_leaves(ByteView data) {
-  static const bool singly = singly_is_faster();
-  if (singly || leaf_count(data.size()) < kLeavesTogetherMin) return detail::hash_leaves_singly(data);
+  if (singly_is_faster() || leaf_count(data.size()) < kTogetherMin) return detail::hash_leaves_singly(data);
   return detail::hash_leaves_together(data);
 }
 

@@ -55,9 +55,7 @@ MerkleTree::MerkleTree(std::vector<Hash> leaves) {
   levels_.push_back(std::move(leaves));
   while (levels_.back().size() > 1) {
     const std::vector<Hash>& below = levels_.back();
-    std::vector<Hash> level;
-    level.reserve((below.size() + 1) / 2);
-    for (std::size_t i = 0; i + 1 < below.size(); i += 2) level.push_back(hash_node(below[i], below[i + 1]));
+    std::vector<Hash> level = detail::hash_pairs(below);
     // A node without a sibling is its own parent, which gives the shape of RFC 9162.
     if (below.size() % 2 == 1) level.push_back(below.back());
     levels_.push_back(std::move(level));

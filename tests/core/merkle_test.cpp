@@ -127,6 +127,20 @@ TEST(Merkle, BothWaysOfHashingLeavesAgree) {
   }
 }
 
+TEST(Merkle, BothWaysOfHashingNodesAgree) {
+  Random random;
+  EPHFS_TRACE_SEED(random);
+  std::vector<Hash> below;
+  for (std::size_t count = 0; count <= 140; ++count) {
+    std::vector<Hash> expected;
+    for (std::size_t i = 0; i + 1 < below.size(); i += 2) expected.push_back(hash_node(below[i], below[i + 1]));
+    ASSERT_EQ(detail::hash_pairs_singly(below), expected) << count;
+    ASSERT_EQ(detail::hash_pairs_together(below), expected) << count;
+    ASSERT_EQ(detail::hash_pairs(below), expected) << count;
+    below.push_back(*Hash::from_bytes(random.bytes(Hash::kSize)));
+  }
+}
+
 TEST(Merkle, TreesOfEverySmallAndSomeLargeSizesAreThoseOfTheRfc) {
   Random random;
   EPHFS_TRACE_SEED(random);
