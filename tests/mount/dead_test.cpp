@@ -302,6 +302,8 @@ TEST_F(DeadTest, ByHandle) {
   auto* handle = reinterpret_cast<file_handle*>(room.data());
   handle->handle_bytes = MAX_HANDLE_SZ;
   const std::string path = make("file");
+  // A handle means something while the kernel remembers the file, which it may forget when nobody has it open.
+  const Descriptor remembered(::open(path.c_str(), O_PATH));
   int mount = 0;
   ASSERT_EQ(::name_to_handle_at(AT_FDCWD, path.c_str(), handle, &mount, 0), 0) << std::strerror(errno);
   const Descriptor root(::open(volume_.root().c_str(), O_RDONLY | O_DIRECTORY));

@@ -32,10 +32,11 @@ class SilentPeers(EphfsTest):
             with open(volume.path(name), "wb") as out:
                 out.write(content)
                 os.fsync(out.fileno())
-        volume.remount_cold()
-        deadline = round(time.time() + 4, 3)
+        # Before the mount whose pages are watched: a shorter deadline has the kernel drop them, some moments later.
+        deadline = round(time.time() + 7, 3)
         for name in ("waiting", "mapped"):
             set_deadline(volume.path(name), deadline)
+        volume.remount_cold()
         held = os.open(volume.path("mapped"), os.O_RDONLY)
         pages = mmap.mmap(held, 0, prot=mmap.PROT_READ)
         self.assertEqual(pages[:], content)
@@ -70,12 +71,12 @@ print(code, time.time())
             with open(path, "wb") as out:
                 out.write(random.Random(path).randbytes(3_000_000))
                 os.fsync(out.fileno())
+        deadline = round(time.time() + 7, 3)
+        set_deadline(volume.path("mapped"), deadline)
         volume.remount_cold()
         for path in slow:
             os.setxattr(path, "user.ephfs.ttl_mode", b"accessed")
             os.setxattr(path, "user.ephfs.ttl", b"20s")
-        deadline = round(time.time() + 4, 3)
-        set_deadline(volume.path("mapped"), deadline)
         held = os.open(volume.path("mapped"), os.O_RDONLY)
         pages = mmap.mmap(held, 0, prot=mmap.PROT_READ)
         self.assertEqual(len(pages[:]), 3_000_000)
