@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/caller_affinity.hpp"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <optional>
@@ -55,21 +56,24 @@ bool SchedulerSeat::has_request(std::chrono::milliseconds within) {
   return ::poll(&one, 1, static_cast<int>(within.count())) != 0;
 }
 
-bool SchedulerSeat::join(pid_t caller) {
-  if (!is_possible_) return false;
+Seat::Joined SchedulerSeat::join(pid_t caller) {
+  if (!is_possible_) return Joined::impossible;
   const auto processor = processor_of(caller);
-  if (!processor || *processor >= CPU_SETSIZE || !CPU_ISSET(*processor, &allowed_)) return false;
+  if (!processor || *processor >= CPU_SETSIZE || !CPU_ISSET(*processor, &allowed_)) return Joined::impossible;
+  if (joined_ == processor) return Joined::was_there;
   cpu_set_t one{};
   CPU_SET(*processor, &one);
-  if (::sched_setaffinity(0, sizeof one, &one) != 0) return false;
-  if (core::set_idle(true)) return true;
+  if (::sched_setaffinity(0, sizeof one, &one) != 0) return Joined::impossible;
+  joined_ = processor;
+  if (core::set_idle(true)) return Joined::moved;
   part();
-  return false;
+  return Joined::impossible;
 }
 
 void SchedulerSeat::part() {
   core::set_idle(false);
   (void)::sched_setaffinity(0, sizeof allowed_, &allowed_);
+  joined_.reset();
 }
 
 CallerAffinity::CallerAffinity(Seat& seat) : seat_(seat) {
@@ -87,8 +91,9 @@ void part_from_caller() {
 
 void CallerAffinity::await() {
   if (respite_ > 0) return;
-  had_to_wait_ = !seat_.has_request(std::chrono::milliseconds(0));
-  if (had_to_wait_ && has_joined_ && !seat_.has_request(kAwayMax)) part();
+  if (seat_.has_request(std::chrono::milliseconds(0))) return;
+  had_to_wait_ = true;
+  if (has_joined_ && !seat_.has_request(kAwayMax)) part();
 }
 
 void CallerAffinity::took(pid_t caller, bool is_short, Clock::time_point now) {
@@ -98,6 +103,7 @@ void CallerAffinity::took(pid_t caller, bool is_short, Clock::time_point now) {
     part();
     caller_ = caller;
     respite_ = 0;
+    had_to_wait_ = false;
     begin_window();
     return;
   }
@@ -106,9 +112,10 @@ void CallerAffinity::took(pid_t caller, bool is_short, Clock::time_point now) {
     return;
   }
   ++asked_;
-  waits_in_row_ = had_to_wait_ ? waits_in_row_ + 1 : 0;
-  if (had_to_wait_) ++waits_;
-  if (has_joined_ && !had_to_wait_ && away > kAwayMax) {
+  const bool had_to_wait = std::exchange(had_to_wait_, false);
+  waits_in_row_ = had_to_wait ? waits_in_row_ + 1 : 0;
+  if (had_to_wait) ++waits_;
+  if (has_joined_ && !had_to_wait && away > kAwayMax) {
     give_up();
   } else {
     consider();
@@ -116,12 +123,7 @@ void CallerAffinity::took(pid_t caller, bool is_short, Clock::time_point now) {
 }
 
 void CallerAffinity::consider() {
-  // The caller has gone to another processor.
-  if (has_joined_ && waits_in_row_ == kFollowAfter && follows_ < kFollowsMax) {
-    ++follows_;
-    waits_in_row_ = 0;
-    join();
-  }
+  if (has_joined_ && waits_in_row_ >= look_after_ && follows_ < kFollowsMax) join();
   if (asked_ < kWindow) return;
   const bool mostly_waited = waits_ * 2 >= asked_;
   if (has_joined_ && mostly_waited && follows_ == kFollowsMax) {
@@ -133,10 +135,18 @@ void CallerAffinity::consider() {
 }
 
 void CallerAffinity::join() {
-  if (seat_.join(caller_)) {
-    has_joined_ = true;
-  } else {
-    give_up();
+  waits_in_row_ = 0;
+  switch (seat_.join(caller_)) {
+    case Seat::Joined::moved:
+      if (has_joined_) ++follows_;
+      has_joined_ = true;
+      look_after_ = kLookAfter;
+      break;
+    case Seat::Joined::was_there:
+      look_after_ = std::min(2 * look_after_, kLookAfterMost);
+      break;
+    case Seat::Joined::impossible:
+      give_up();
   }
 }
 
@@ -154,8 +164,7 @@ void CallerAffinity::part() {
 }
 
 void CallerAffinity::begin_window() {
-  asked_ = waits_ = waits_in_row_ = 0;
-  follows_ = 0;
+  asked_ = waits_ = follows_ = 0;
 }
 
 }  // namespace ephfs::fs

@@ -15,6 +15,8 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
+#include <optional>
 
 #include <sched.h>
 #include <sys/types.h>
@@ -27,9 +29,14 @@ class Seat {
   virtual ~Seat() = default;
   /// Whether a request is there, or comes within this time. A failure counts as one: reading it will fail, too.
   [[nodiscard]] virtual bool has_request(std::chrono::milliseconds within) = 0;
-  /// Moves to the processor on which this thread of another program ran last, and takes idle priority; false when that
-  /// cannot be, and nothing has changed.
-  [[nodiscard]] virtual bool join(pid_t caller) = 0;
+  enum class Joined : std::uint8_t {
+    moved,
+    was_there,
+    impossible,  // and nothing has changed
+  };
+  /// Moves to the processor on which this thread of another program ran last, unless it has joined there already, and
+  /// takes idle priority.
+  [[nodiscard]] virtual Joined join(pid_t caller) = 0;
   /// Any processor and the ordinary priority again.
   virtual void part() = 0;
 };
@@ -39,13 +46,14 @@ class SchedulerSeat final : public Seat {
  public:
   explicit SchedulerSeat(int requests);
   bool has_request(std::chrono::milliseconds within) override;
-  bool join(pid_t caller) override;
+  Joined join(pid_t caller) override;
   void part() override;
 
  private:
   int requests_;
   cpu_set_t allowed_{};
   bool is_possible_ = false;
+  std::optional<unsigned> joined_;  // the processor
 };
 
 /// Of one thread that serves.
@@ -59,8 +67,10 @@ class CallerAffinity {
   static constexpr std::chrono::milliseconds kAwayMax{1};
   /// Requests of the same caller before one that was of no use is tried again.
   static constexpr int kRespite = 256;
-  /// It follows a caller who has gone to another processor, and shows it by not asking at once so many times in a row.
-  static constexpr int kFollowAfter = 2;
+  /// It looks for a caller who has not asked at once so many times in a row: he may have gone to another processor.
+  /// Twice as many when he is found where he was, up to the second: who shares a processor need not be run at once when
+  /// he is answered, either.
+  static constexpr int kLookAfter = 2, kLookAfterMost = 64;
   static constexpr int kFollowsMax = 4;  // in a window
 
   explicit CallerAffinity(Seat& seat);
@@ -85,12 +95,11 @@ class CallerAffinity {
   Seat& seat_;
   pid_t caller_ = 0;
   bool has_joined_ = false;
-  bool had_to_wait_ = false;  // for the request at hand
+  bool had_to_wait_ = false;  // since the caller's last request; what nobody waits for may have come between
   Clock::time_point last_{};
   int respite_ = 0;
-  int asked_ = 0, waits_ = 0;  // in this window
-  int waits_in_row_ = 0;
-  int follows_ = 0;  // in this window
+  int asked_ = 0, waits_ = 0, follows_ = 0;  // in this window
+  int waits_in_row_ = 0, look_after_ = kLookAfter;
 };
 
 /// By a thread that serves, with a request in hand that must not be kept waiting, whoever else wants the processor.

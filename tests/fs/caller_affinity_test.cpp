@@ -25,17 +25,20 @@ class FakeSeat final : public Seat {
     ++looks;
     return comes_within <= within;
   }
-  bool join(pid_t caller) override {
-    if (!is_free) return false;
+  Joined join(pid_t caller) override {
+    ++searches;
+    if (!is_free) return Joined::impossible;
+    if (is_joined && !moves) return Joined::was_there;
     joined.push_back(caller);
     is_joined = true;
-    return true;
+    return Joined::moved;
   }
   void part() override { is_joined = false; }
 
-  int looks = 0;
+  int looks = 0, searches = 0;
   std::chrono::milliseconds comes_within{0};
   bool is_free = true;
+  bool moves = false;  // the caller, from processor to processor
   bool is_joined = false;
   std::vector<pid_t> joined;  // and followed
 };
@@ -117,6 +120,20 @@ TEST_F(CallerAffinityTest, PartsWhenMuchIsAskedFor) {
   EXPECT_FALSE(seat.is_joined);
 }
 
+TEST_F(CallerAffinityTest, JoinsWhoSendsWhatNobodyWaitsForBeforeItAsks) {
+  for (int i = 0; i <= kWindow; ++i) {
+    ask_later(0);
+    ask_at_once();
+  }
+  ASSERT_TRUE(seat.is_joined);
+  seat.moves = true;
+  for (int i = 0; i < CallerAffinity::kLookAfter; ++i) {
+    ask_later(0);
+    ask_at_once();
+  }
+  EXPECT_EQ(seat.joined.size(), 2U);
+}
+
 TEST_F(CallerAffinityTest, WhatNobodyWaitsForTellsNothing) {
   for (int i = 0; i <= kWindow; ++i) {
     ask_at_once(0);
@@ -150,8 +167,9 @@ TEST_F(CallerAffinityTest, PartsForARequestThatMustNotWait) {
 
 TEST_F(CallerAffinityTest, FollowsWhoGoesToAnotherProcessor) {
   join();
+  seat.moves = true;
   for (int i = 0; i < 10; ++i) {
-    for (int j = 0; j < CallerAffinity::kFollowAfter; ++j) ask_later();
+    for (int j = 0; j < CallerAffinity::kLookAfter; ++j) ask_later();
     for (int j = 0; j < kWindow; ++j) ask_at_once();
   }
   EXPECT_TRUE(seat.is_joined);
@@ -160,9 +178,24 @@ TEST_F(CallerAffinityTest, FollowsWhoGoesToAnotherProcessor) {
 
 TEST_F(CallerAffinityTest, RestsWhenFollowingIsOfNoUse) {
   join();
+  seat.moves = true;
   for (int i = 0; i < kWindow; ++i) ask_later();
   EXPECT_EQ(seat.joined.size(), 1U + CallerAffinity::kFollowsMax);
   expect_rest();
+}
+
+TEST_F(CallerAffinityTest, StaysWithWhoIsNotRunAtOnceWhenAnswered) {
+  join();
+  seat.searches = 0;
+  for (int i = 0; i < 8 * kWindow; ++i) ask_later();
+  EXPECT_TRUE(seat.is_joined);
+  EXPECT_EQ(seat.searches, 6) << "looks for him after 2, 4, 8, 16, 32 and 64 more";
+  // At last it finds him where he has gone, and looks soon again.
+  seat.moves = true;
+  seat.searches = 0;
+  while (seat.searches == 0) ask_later();
+  for (int i = 0; i < CallerAffinity::kLookAfter; ++i) ask_later();
+  EXPECT_EQ(seat.searches, 2);
 }
 
 TEST_F(CallerAffinityTest, RestsWhenItWasKeptFromRunning) {
@@ -223,7 +256,8 @@ TEST_F(SchedulerSeatTest, SitsWhereTheCallerRanAndGivesAllBack) {
     });
     in_thread([&, number = caller.get_future().get()] {
       SchedulerSeat seat(-1);
-      ASSERT_TRUE(seat.join(number));
+      ASSERT_EQ(seat.join(number), Seat::Joined::moved);
+      EXPECT_EQ(seat.join(number), Seat::Joined::was_there);
       cpu_set_t one{};
       CPU_SET(processor, &one);
       const cpu_set_t now = processors();
@@ -233,6 +267,7 @@ TEST_F(SchedulerSeatTest, SitsWhereTheCallerRanAndGivesAllBack) {
       const cpu_set_t after = processors();
       EXPECT_TRUE(CPU_EQUAL(&after, &all_));
       EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER);
+      EXPECT_EQ(seat.join(number), Seat::Joined::moved);
     });
     done.set_value();
     program.join();
@@ -251,7 +286,7 @@ TEST_F(SchedulerSeatTest, LeavesAloneWhereThisThreadMayNotBe) {
   in_thread([&, number = caller.get_future().get()] {
     restrict_to(processors_allowed[1]);
     SchedulerSeat seat(-1);
-    EXPECT_FALSE(seat.join(number));
+    EXPECT_EQ(seat.join(number), Seat::Joined::impossible);
     EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER);
     const cpu_set_t now = processors();
     EXPECT_EQ(CPU_COUNT(&now), 1);
@@ -266,7 +301,7 @@ TEST_F(SchedulerSeatTest, JoinsNobodyWhoIsGone) {
     pid_t gone = 0;
     in_thread([&] { gone = ::gettid(); });
     SchedulerSeat seat(-1);
-    EXPECT_FALSE(seat.join(gone));
+    EXPECT_EQ(seat.join(gone), Seat::Joined::impossible);
     EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER);
   });
 }
