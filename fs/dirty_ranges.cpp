@@ -6,9 +6,6 @@
 namespace ephfs::fs {
 namespace {
 
-/// A run that has grown to this much is likely to become a full one: it gets its whole room at once. What of
-/// the room is never written costs address space only.
-constexpr std::size_t kGrowsToFull = 256U << 10U;
 /// The kernel writes a stream back in requests of up to 1 MiB, on several threads at once, so that they come out of
 /// order: with pieces from this size on it is looked whether they have become a whole stripe.
 constexpr std::size_t kJoinedAtOnce = 64U << 10U;
@@ -17,12 +14,11 @@ bool begins_stripe(std::uint64_t offset) {
   return offset % kRunBytesMax == 0;
 }
 
+/// Room is doubled, not more: while staging is full a stream's pieces become many runs, and of memory that was used
+/// before all counts, also what is never written.
 void append(PlainBytes& run, core::ByteView bytes) {
   const std::size_t needed = run.size() + bytes.size();
-  if (needed > run.capacity()) {
-    run.reserve(needed >= kGrowsToFull ? std::size_t{kRunBytesMax}
-                                       : std::min<std::size_t>(std::max(needed, 2 * run.size()), kRunBytesMax));
-  }
+  if (needed > run.capacity()) run.reserve(std::min<std::size_t>(std::max(needed, 2 * run.size()), kRunBytesMax));
   run.append(bytes);
 }
 
@@ -80,6 +76,7 @@ void DirtyRanges::join_stripe(std::uint64_t offset) {
   auto last = first;
   for (; last != runs_.end() && last->first == end && end < begin + kRunBytesMax; ++last) end += last->second.size();
   if (end != begin + kRunBytesMax) return;
+  first->second.reserve(kRunBytesMax);
   for (auto run = std::next(first); run != last; run = runs_.erase(run)) append(first->second, run->second.view());
   ++full_;
 }
@@ -125,6 +122,12 @@ void DirtyRanges::join_neighbours() {
     }
     first = last;
   }
+}
+
+std::uint64_t DirtyRanges::memory() const {
+  std::uint64_t sum = 0;
+  for (const auto& [offset, bytes] : runs_) sum += bytes.capacity();
+  return sum;
 }
 
 std::vector<DirtyRanges::Run> DirtyRanges::overlapping(std::uint64_t from, std::uint64_t to) const {

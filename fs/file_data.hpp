@@ -43,6 +43,8 @@ class DirtyRanges {
   [[nodiscard]] std::optional<std::uint64_t> next_data(std::uint64_t from) const;
   [[nodiscard]] std::uint64_t next_hole(std::uint64_t from) const;
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
+  /// What the runs take up: at most twice bytes() while nothing is erased.
+  [[nodiscard]] std::uint64_t memory() const;
   /// How many runs are as long as a run gets.
   [[nodiscard]] std::size_t full_runs() const { return full_; }
   [[nodiscard]] bool empty() const { return runs_.empty(); }

@@ -79,6 +79,7 @@ TEST(DirtyRanges, PiecesThatComeOutOfOrderBecomeWholeStripes) {
     std::size_t full = 0;
     for (const auto& run : dirty.all()) full += run.bytes.size() == kRunBytesMax ? 1 : 0;
     ASSERT_EQ(dirty.full_runs(), full);
+    ASSERT_LE(dirty.memory(), 2 * dirty.bytes());
   }
   EXPECT_EQ(dirty.bytes(), kPieces * kPiece);
   const auto bytes = gathered(dirty);
