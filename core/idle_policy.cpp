@@ -7,9 +7,9 @@
 
 namespace ephfs::core {
 
-bool set_idle(bool idle) {
+bool set_idle(bool idle, pid_t thread) {
   const sched_param parameters{};
-  return ::sched_setscheduler(0, idle ? SCHED_IDLE : SCHED_OTHER, &parameters) == 0;
+  return ::sched_setscheduler(thread, idle ? SCHED_IDLE : SCHED_OTHER, &parameters) == 0;
 }
 
 bool may_leave_idle() {

@@ -45,15 +45,15 @@ std::optional<unsigned> processor_of(pid_t thread) {
 
 }  // namespace
 
-SchedulerSeat::SchedulerSeat(int requests) : requests_(requests) {
+SchedulerSeat::SchedulerSeat(int requests) : requests_(requests), thread_(::gettid()) {
   static const bool may_leave = core::may_leave_idle();
   is_possible_ = may_leave && ::sched_getscheduler(0) == SCHED_OTHER &&
                  ::sched_getaffinity(0, sizeof allowed_, &allowed_) == 0 && CPU_COUNT(&allowed_) > 1;
 }
 
-bool SchedulerSeat::has_request(std::chrono::milliseconds within) {
+bool SchedulerSeat::has_request() {
   pollfd one{requests_, POLLIN, 0};
-  return ::poll(&one, 1, static_cast<int>(within.count())) != 0;
+  return ::poll(&one, 1, 0) != 0;
 }
 
 Seat::Joined SchedulerSeat::join(pid_t caller) {
@@ -71,8 +71,8 @@ Seat::Joined SchedulerSeat::join(pid_t caller) {
 }
 
 void SchedulerSeat::part() {
-  core::set_idle(false);
-  (void)::sched_setaffinity(0, sizeof allowed_, &allowed_);
+  core::set_idle(false, thread_);
+  (void)::sched_setaffinity(thread_, sizeof allowed_, &allowed_);
   joined_.reset();
 }
 
@@ -91,9 +91,7 @@ void part_from_caller() {
 
 void CallerAffinity::await() {
   if (respite_ > 0) return;
-  if (seat_.has_request(std::chrono::milliseconds(0))) return;
-  had_to_wait_ = true;
-  if (has_joined_ && !seat_.has_request(kAwayMax)) part();
+  if (!seat_.has_request()) had_to_wait_ = true;
 }
 
 void CallerAffinity::took(pid_t caller, bool is_short, Clock::time_point now) {
@@ -115,10 +113,13 @@ void CallerAffinity::took(pid_t caller, bool is_short, Clock::time_point now) {
   const bool had_to_wait = std::exchange(had_to_wait_, false);
   waits_in_row_ = had_to_wait ? waits_in_row_ + 1 : 0;
   if (had_to_wait) ++waits_;
-  if (has_joined_ && !had_to_wait && away > kAwayMax) {
-    give_up();
-  } else {
+  if (!has_joined_ || away <= kAwayMax) {
     consider();
+  } else if (had_to_wait) {
+    waits_in_row_ = look_after_;
+    consider();
+  } else {
+    give_up();
   }
 }
 
@@ -136,16 +137,17 @@ void CallerAffinity::consider() {
 
 void CallerAffinity::join() {
   waits_in_row_ = 0;
+  std::unique_lock lock(mutex_);
   switch (seat_.join(caller_)) {
     case Seat::Joined::moved:
-      if (has_joined_) ++follows_;
-      has_joined_ = true;
+      if (has_joined_.exchange(true)) ++follows_;
       look_after_ = kLookAfter;
       break;
     case Seat::Joined::was_there:
       look_after_ = std::min(2 * look_after_, kLookAfterMost);
       break;
     case Seat::Joined::impossible:
+      lock.unlock();
       give_up();
   }
 }
@@ -158,9 +160,8 @@ void CallerAffinity::give_up() {
 
 void CallerAffinity::part() {
   if (!has_joined_) return;
-  seat_.part();
-  has_joined_ = false;
-  begin_window();
+  const std::lock_guard lock(mutex_);
+  if (has_joined_.exchange(false)) seat_.part();
 }
 
 void CallerAffinity::begin_window() {

@@ -10,8 +10,6 @@
 #include <linux/fuse.h>
 #include <poll.h>
 
-#include "fs/caller_affinity.hpp"
-
 namespace ephfs::fs {
 namespace {
 
@@ -79,6 +77,7 @@ void FuseLoop::answer_first() {
 }
 
 core::Result<> FuseLoop::run(unsigned threads) {
+  affinities_.resize(threads);
   std::vector<std::thread> others;
   for (std::uint64_t i = 1; i < threads; ++i) others.emplace_back([this, i] { work(i); });
   work(0);
@@ -88,9 +87,19 @@ core::Result<> FuseLoop::run(unsigned threads) {
 }
 
 void FuseLoop::work(std::uint64_t me) {
-  fuse_buf request{};
   SchedulerSeat seat(fuse_session_fd(session_));
   CallerAffinity affinity(seat);
+  const auto list = [&](CallerAffinity* mine) {
+    const std::lock_guard lock(mutex_);
+    affinities_[me] = mine;
+  };
+  list(&affinity);
+  serve(me, affinity);
+  list(nullptr);
+}
+
+void FuseLoop::serve(std::uint64_t me, CallerAffinity& affinity) {
+  fuse_buf request{};
   while (true) {
     if (Lead::leader(lead_) != me) affinity.part();
     if (!lead(me)) break;
@@ -141,6 +150,7 @@ bool FuseLoop::look_out(std::unique_lock<std::mutex>& lock, std::uint64_t me) {
   const bool was_told = look_.wait_for(lock, kLook) == std::cv_status::no_timeout;
   has_lookout_ = false;
   if (was_told || ending_ || lead_ != before) return false;
+  if (auto* const leader = affinities_[Lead::leader(before)]) leader->part();
   if (!Lead::is_at_work(before)) {
     has_requests_ = false;
     // The leader may have begun just now, and seen that somebody looks out.

@@ -8,7 +8,8 @@
 // wait already and somebody could answer them meanwhile: while it waits for the disk, or where there are more
 // processors than a program and the leader need. Else they are answered sooner in turn. A short request can turn out
 // long, too: on a lock, or on a disk. So while there are requests one of the others looks every kLook whether the
-// leader is stuck in one, and then takes the lead from it: nobody waits longer for somebody else's request.
+// leader is stuck in one, and then takes the lead from it: nobody waits longer for somebody else's request. A leader
+// that is stuck, or has had nothing to do since the last look, is parted from its caller (caller_affinity.hpp).
 #pragma once
 
 #include <atomic>
@@ -17,6 +18,7 @@
 #include <thread>
 #include <vector>
 
+#include "fs/caller_affinity.hpp"
 #include "fs/fuse_request.hpp"
 
 namespace ephfs::fs {
@@ -54,6 +56,7 @@ class FuseLoop {
   };
 
   void work(std::uint64_t me);
+  void serve(std::uint64_t me, CallerAffinity& affinity);
   /// Returns as the leader; false when the loop ends.
   [[nodiscard]] bool lead(std::uint64_t me);
   /// Lock held; waits a kLook. Whether the leader was stuck and `me` leads now.
@@ -73,6 +76,7 @@ class FuseLoop {
   bool has_lookout_ = false;
   bool ending_ = false;
   int status_ = 0;
+  std::vector<CallerAffinity*> affinities_;  // of those who serve, by their numbers
 };
 
 }  // namespace ephfs::fs

@@ -21,9 +21,9 @@ constexpr pid_t kCaller = 4711, kOther = 4712;
 
 class FakeSeat final : public Seat {
  public:
-  bool has_request(std::chrono::milliseconds within) override {
+  bool has_request() override {
     ++looks;
-    return comes_within <= within;
+    return is_there;
   }
   Joined join(pid_t caller) override {
     ++searches;
@@ -36,7 +36,7 @@ class FakeSeat final : public Seat {
   void part() override { is_joined = false; }
 
   int looks = 0, searches = 0;
-  std::chrono::milliseconds comes_within{0};
+  bool is_there = true;  // the next request
   bool is_free = true;
   bool moves = false;  // the caller, from processor to processor
   bool is_joined = false;
@@ -50,13 +50,15 @@ class CallerAffinityTest : public ::testing::Test {
 
   /// A short request that is there when the thread comes to wait for one.
   void ask_at_once(pid_t caller = kCaller, CallerAffinity::Clock::duration after = kSoon) {
-    ask(std::chrono::milliseconds(0), caller, true, after);
+    ask(true, caller, true, after);
   }
   /// One for which the thread had to wait.
-  void ask_later(pid_t caller = kCaller) { ask(CallerAffinity::kAwayMax, caller, true, kSoon); }
-  void ask_for_much(pid_t caller) { ask(std::chrono::milliseconds(0), caller, false, kSoon); }
-  void ask(std::chrono::milliseconds comes, pid_t caller, bool is_short, CallerAffinity::Clock::duration after) {
-    seat.comes_within = comes;
+  void ask_later(pid_t caller = kCaller, CallerAffinity::Clock::duration after = kSoon) {
+    ask(false, caller, true, after);
+  }
+  void ask_for_much(pid_t caller) { ask(true, caller, false, kSoon); }
+  void ask(bool is_there, pid_t caller, bool is_short, CallerAffinity::Clock::duration after) {
+    seat.is_there = is_there;
     affinity.await();
     now_ += after;
     affinity.took(caller, is_short, now_);
@@ -144,17 +146,18 @@ TEST_F(CallerAffinityTest, WhatNobodyWaitsForTellsNothing) {
   EXPECT_TRUE(seat.is_joined);
 }
 
-TEST_F(CallerAffinityTest, PartsWhenNothingIsAsked) {
-  join();
-  seat.comes_within = CallerAffinity::kAwayMax + std::chrono::milliseconds(1);
-  affinity.await();
-  EXPECT_FALSE(seat.is_joined);
-}
-
 TEST_F(CallerAffinityTest, PartsWhenToldTo) {
   join();
   affinity.part();
   EXPECT_FALSE(seat.is_joined);
+}
+
+TEST_F(CallerAffinityTest, AnotherThreadMayPartIt) {
+  join();
+  std::thread([this] { affinity.part(); }).join();
+  EXPECT_FALSE(seat.is_joined);
+  for (int i = 0; i < kWindow; ++i) ask_later();
+  EXPECT_TRUE(seat.is_joined);
 }
 
 TEST_F(CallerAffinityTest, PartsForARequestThatMustNotWait) {
@@ -176,6 +179,14 @@ TEST_F(CallerAffinityTest, FollowsWhoGoesToAnotherProcessor) {
   EXPECT_EQ(seat.joined.size(), 11U);
 }
 
+TEST_F(CallerAffinityTest, LooksForWhoWasLong) {
+  join();
+  seat.moves = true;
+  ask_later(kCaller, CallerAffinity::kAwayMax + kSoon);
+  EXPECT_TRUE(seat.is_joined);
+  EXPECT_EQ(seat.joined.size(), 2U);
+}
+
 TEST_F(CallerAffinityTest, RestsWhenFollowingIsOfNoUse) {
   join();
   seat.moves = true;
@@ -189,7 +200,7 @@ TEST_F(CallerAffinityTest, StaysWithWhoIsNotRunAtOnceWhenAnswered) {
   seat.searches = 0;
   for (int i = 0; i < 8 * kWindow; ++i) ask_later();
   EXPECT_TRUE(seat.is_joined);
-  EXPECT_EQ(seat.searches, 6) << "looks for him after 2, 4, 8, 16, 32 and 64 more";
+  EXPECT_EQ(seat.searches, 3 + 7) << "looks for him after 2, 4, 8 and then each 16 more";
   // At last it finds him where he has gone, and looks soon again.
   seat.moves = true;
   seat.searches = 0;
@@ -309,10 +320,9 @@ TEST_F(SchedulerSeatTest, JoinsNobodyWhoIsGone) {
 TEST_F(SchedulerSeatTest, SeesRequests) {
   const core::FileDescriptor requests(::eventfd(0, EFD_CLOEXEC));
   SchedulerSeat seat(requests.get());
-  EXPECT_FALSE(seat.has_request(std::chrono::milliseconds(0)));
-  EXPECT_FALSE(seat.has_request(std::chrono::milliseconds(1)));
+  EXPECT_FALSE(seat.has_request());
   ASSERT_EQ(::eventfd_write(requests.get(), 1), 0);
-  EXPECT_TRUE(seat.has_request(std::chrono::milliseconds(0)));
+  EXPECT_TRUE(seat.has_request());
 }
 
 }  // namespace

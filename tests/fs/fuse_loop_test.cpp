@@ -3,17 +3,23 @@
 #include "fs/fuse_loop.hpp"
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <filesystem>
 #include <future>
 #include <set>
 #include <string>
+#include <thread>
 
 #include <gtest/gtest.h>
 #include <linux/fuse.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#include "core/idle_policy.hpp"
 
 namespace ephfs::fs::testing {
 namespace {
@@ -88,6 +94,7 @@ class FuseLoopTest : public ::testing::TestWithParam<unsigned> {
     header.opcode = opcode;
     header.unique = ++last_;
     header.nodeid = node;
+    header.pid = caller_;
     std::array<iovec, 2> parts{iovec{&header, sizeof header}, iovec{&body, sizeof body}};
     EXPECT_EQ(::writev(kernel_, parts.data(), parts.size()), static_cast<ssize_t>(header.len));
     return header.unique;
@@ -107,7 +114,15 @@ class FuseLoopTest : public ::testing::TestWithParam<unsigned> {
   fuse_session* session_ = nullptr;
   std::future<core::Result<>> server_;
   std::uint64_t last_ = 0;
+  std::uint32_t caller_ = 0;
 };
+
+bool any_thread_is_idle() {
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    if (::sched_getscheduler(std::stoi(task.path().filename())) == SCHED_IDLE) return true;
+  }
+  return false;
+}
 
 TEST_P(FuseLoopTest, EachRequestIsAnsweredOnce) {
   constexpr int kRounds = 200;
@@ -137,6 +152,48 @@ TEST_P(FuseLoopTest, WhoIsStuckHoldsNobodyElseUp) {
   EXPECT_EQ(answer().unique, stuck);
 }
 
+class FuseLoopAffinityTest : public FuseLoopTest {
+ protected:
+  void SetUp() override {
+    if (!core::may_leave_idle()) GTEST_SKIP() << "a thread may not come back from idle priority here";
+    if (std::thread::hardware_concurrency() < 2) GTEST_SKIP() << "needs two processors";
+    caller_ = static_cast<std::uint32_t>(::gettid());
+  }
+  /// Asks one thing after another, as whom a thread joins does.
+  void be_joined() {
+    for (int asked = 0; !any_thread_is_idle(); ++asked) {
+      ASSERT_LT(asked, 100'000) << "nobody joins";
+      const auto question = ask(FUSE_GETATTR, 1, fuse_getattr_in{});
+      EXPECT_EQ(answer().unique, question);
+    }
+  }
+  static void wait_until_nobody_has_joined() {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(kPatienceMs);
+    while (any_thread_is_idle()) {
+      ASSERT_LT(std::chrono::steady_clock::now(), until) << "a thread stays with its caller";
+      std::this_thread::yield();
+    }
+  }
+};
+
+TEST_P(FuseLoopAffinityTest, WhoHasNothingToDoIsParted) {
+  for (int round = 0; round < 3; ++round) {
+    be_joined();
+    wait_until_nobody_has_joined();
+  }
+}
+
+TEST_P(FuseLoopAffinityTest, WhoIsStuckIsParted) {
+  be_joined();
+  const auto stuck = ask(FUSE_GETATTR, Gate::kNode, fuse_getattr_in{});
+  gate_.entered.get_future().wait();
+  wait_until_nobody_has_joined();
+  gate_.opened.set_value();
+  EXPECT_EQ(answer().unique, stuck);
+}
+
+INSTANTIATE_TEST_SUITE_P(Processors, FuseLoopAffinityTest, ::testing::Values(2U, 4U),
+                         ::testing::PrintToStringParamName());
 INSTANTIATE_TEST_SUITE_P(Processors, FuseLoopTest, ::testing::Values(2U, 4U), ::testing::PrintToStringParamName());
 
 }  // namespace
