@@ -1,16 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Shards as files: DIR/shards/ab/HEX.shard with HEX.lease beside it (docs/formats.md, "Shard and lease files").
-//
-// Invariants. A file under a whole name is whole: both are written under temporary names, synced, then renamed, the
-// shard first. A shard counts as held only when both names are there, so the lease's rename is the moment a put happens
-// and the shard's unlink the moment a removal does; a lease without its shard is the trace of a removal. Nothing is
-// read without being checked against the leaf hashes, and those against the shard's name.
+// Shards as files (shard_files.hpp), and in memory what is known of each: its lease, and when it ends. A shard counts
+// as held when both its files are there. What is given with a proof is checked against the leaf hashes, and those
+// against the shard's name.
 //
 // Threads. `mutex_` guards the index and the accounts and is never held over a system call; changes of one shard
 // exclude one another by a claim on its name, so different shards are written at once.
 #pragma once
 
-#include <bitset>
 #include <condition_variable>
 #include <filesystem>
 #include <mutex>
@@ -19,7 +15,7 @@
 #include <unordered_set>
 
 #include "core/buffer_pool.hpp"
-#include "core/files.hpp"
+#include "node/shard_files.hpp"
 #include "node/shard_store.hpp"
 #include "node/tree_cache.hpp"
 
@@ -52,33 +48,21 @@ class FileShardStore final : public ShardStore {
   friend Result<std::unique_ptr<FileShardStore>> open_file_shard_store(const std::filesystem::path& directory,
                                                                        std::uint64_t capacity, core::Instant now);
   class Claim;
-  enum class Wait : std::uint8_t { never, for_disk };
-  struct Paths;
+  using Wait = ShardFiles::Wait;
 
-  FileShardStore(std::filesystem::path root, core::FileDescriptor root_directory, std::uint64_t capacity,
-                 core::FileDescriptor lock);
-  [[nodiscard]] Paths paths_of(const core::ShardId& shard) const;
-  [[nodiscard]] Result<> scan(core::Instant now);
-  [[nodiscard]] Result<> scan_directory(const std::filesystem::path& directory, core::Instant now);
-  [[nodiscard]] Result<> adopt(const core::ShardId& shard, bool is_there, core::Instant now);
-  [[nodiscard]] Result<> ensure_directory(const core::ShardId& shard);
-  [[nodiscard]] Result<std::shared_ptr<const core::MerkleTree>> write_new(const HeldLease& lease,
-                                                                          const net::ShardSource& shard);
+  FileShardStore(std::unique_ptr<ShardFiles> files, std::uint64_t capacity);
+  [[nodiscard]] Result<> adopt(const core::ShardId& shard, bool has_shard, core::Instant now);
   [[nodiscard]] Result<std::shared_ptr<const core::MerkleTree>> load_tree(const core::ShardId& shard) const;
   [[nodiscard]] Result<net::ShardRange> get_range(const net::FetchRequest& request, Wait wait) const;
   [[nodiscard]] Result<net::ShardRange> prove_range(const net::FetchRequest& request, std::uint64_t shard_bytes,
                                                     Wait wait) const;
   [[nodiscard]] Result<core::SharedBytes> read_range(const core::ShardId& shard, std::uint64_t offset,
                                                      std::uint64_t length, Wait wait) const;
-  [[nodiscard]] Result<> read_shard(const core::ShardId& shard, std::uint64_t offset, core::MutableByteView out,
-                                    Wait wait) const;
   void index_locked(const HeldLease& lease);
   void drop_locked(const core::ShardId& shard);
 
-  const std::filesystem::path root_;  // DIR/shards
-  const core::FileDescriptor root_directory_;
+  const std::unique_ptr<ShardFiles> files_;
   const std::uint64_t capacity_;
-  const core::FileDescriptor lock_;  // keeps a second process out while it is open
 
   mutable std::mutex mutex_;  // guards from here
   std::condition_variable claim_released_;
@@ -89,9 +73,6 @@ class FileShardStore final : public ShardStore {
   std::uint64_t used_ = 0;
   std::uint64_t reserved_ = 0;  // by puts under way
                                 // to here
-  std::mutex directories_mutex_;
-  std::bitset<256> directories_;  // made and synced; guarded by directories_mutex_
-
   mutable TreeCache trees_;
   mutable core::BufferPool read_buffers_;
 };
