@@ -209,9 +209,9 @@ int start_provider(const OSSL_CORE_HANDLE*, const OSSL_DISPATCH*, const OSSL_DIS
 
 }  // namespace
 
-bool load_gcm_provider(OSSL_LIB_CTX* library) {
-  return OSSL_PROVIDER_add_builtin(library, kGcmProviderName, start_provider) == 1 &&
-         OSSL_PROVIDER_load(library, kGcmProviderName) != nullptr;
+ProviderHandle load_gcm_provider(OSSL_LIB_CTX* library) {
+  if (OSSL_PROVIDER_add_builtin(library, kGcmProviderName, start_provider) != 1) return nullptr;
+  return ProviderHandle(OSSL_PROVIDER_load(library, kGcmProviderName));
 }
 
 }  // namespace ephfs::net

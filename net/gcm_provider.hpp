@@ -3,7 +3,9 @@
 // 1.3 uses it (RFC 8446, 5.2): of a message all associated data comes first, and all else at once.
 #pragma once
 
-#include <openssl/types.h>
+#include <openssl/provider.h>
+
+#include "net/openssl_handle.hpp"
 
 namespace ephfs::net {
 
@@ -11,7 +13,9 @@ inline constexpr const char* kGcmProviderName = "ephfs";
 /// A property query by which OpenSSL takes the provider's implementation where there are several.
 inline constexpr const char* kPreferGcmProvider = "?provider=ephfs";
 
-/// Makes the provider known to `library`, and loads it. False when OpenSSL has no memory for it.
-[[nodiscard]] bool load_gcm_provider(OSSL_LIB_CTX* library);
+using ProviderHandle = OpensslHandle<OSSL_PROVIDER, OSSL_PROVIDER_unload>;
+
+/// Makes the provider known to `library`, and loads it. Null when OpenSSL has no memory for it.
+[[nodiscard]] ProviderHandle load_gcm_provider(OSSL_LIB_CTX* library);
 
 }  // namespace ephfs::net

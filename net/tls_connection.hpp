@@ -13,6 +13,7 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ssl/context.hpp>
 
+#include "net/openssl_handle.hpp"
 #include "net/transport.hpp"
 
 namespace ephfs::net {
@@ -52,9 +53,6 @@ class TlsConnection : public std::enable_shared_from_this<TlsConnection> {
 
  private:
   struct Bio;
-  struct SslFree {
-    void operator()(SSL* ssl) const noexcept { SSL_free(ssl); }
-  };
   enum class Step : std::uint8_t { done, wants_read, wants_write, failed };
   template <class Operation>
   [[nodiscard]] Step take_step(Operation operation, ErrorCode& error);
@@ -66,7 +64,7 @@ class TlsConnection : public std::enable_shared_from_this<TlsConnection> {
   [[nodiscard]] std::size_t take_ahead(core::MutableByteView out);
 
   const std::shared_ptr<asio::ssl::context> context_;
-  const std::unique_ptr<SSL, SslFree> ssl_;
+  const OpensslHandle<SSL, SSL_free> ssl_;
   int low_water_ = 1;          // of the socket: the bytes for which whoever waits is woken
   bool drained_ = false;       // the socket gave less than was asked for, and was not waited for since
   bool more_follows_ = false;  // of what is written now

@@ -8,19 +8,13 @@
 #include "core/check.hpp"
 #include "core/gcm.hpp"
 #include "net/gcm_provider.hpp"
+#include "net/openssl_handle.hpp"
 
 namespace ephfs::net {
 namespace {
 
-template <auto Free>
-struct Freer {
-  template <class T>
-  void operator()(T* object) const noexcept {
-    Free(object);
-  }
-};
-using KeyHandle = std::unique_ptr<EVP_PKEY, Freer<EVP_PKEY_free>>;
-using CertificateHandle = std::unique_ptr<X509, Freer<X509_free>>;
+using KeyHandle = OpensslHandle<EVP_PKEY, EVP_PKEY_free>;
+using CertificateHandle = OpensslHandle<X509, X509_free>;
 
 // Fixed, and never looked at: how long a node is trusted is its pool's business.
 constexpr const char* kNotBefore = "20000101000000Z";
@@ -30,12 +24,12 @@ constexpr const char* kNotAfter = "99991231235959Z";
 constexpr std::size_t kReadAheadBytes = 48U << 10U;
 
 /// Of all that OpenSSL does for connections: its own algorithms, and AES-256-GCM of core where the processor has
-/// instructions for it, which takes half the time. Nothing else in the process sees it.
+/// instructions for it, which takes half the time. Nothing else in the process sees it. As long as the process lives.
 OSSL_LIB_CTX* tls_library() {
   static OSSL_LIB_CTX* const library = [] {
     OSSL_LIB_CTX* const made = OSSL_LIB_CTX_new();
     EPHFS_CHECK(made != nullptr && OSSL_PROVIDER_load(made, "default") != nullptr &&
-                    (!core::has_aes_instructions() || load_gcm_provider(made)),
+                    (!core::has_aes_instructions() || load_gcm_provider(made).release() != nullptr),
                 "OpenSSL has memory for its algorithms");
     return made;
   }();

@@ -14,16 +14,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/support/sanitized.hpp"
+
 namespace ephfs::core {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;
-#elif defined(__has_feature)
-constexpr bool kSanitized = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
-#else
-constexpr bool kSanitized = false;
-#endif
+using ephfs::testing::kSanitized;
 
 // The kernel's flags of the mapping that `address` is in.
 std::set<std::string> mapping_flags(const void* address) {

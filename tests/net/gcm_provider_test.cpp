@@ -21,16 +21,9 @@ namespace {
 constexpr std::size_t kTagBytes = 16;
 constexpr std::size_t kNonceBytes = 12;
 
-template <auto Free>
-struct Freer {
-  template <class T>
-  void operator()(T* object) const noexcept {
-    Free(object);
-  }
-};
-using Library = std::unique_ptr<OSSL_LIB_CTX, Freer<OSSL_LIB_CTX_free>>;
-using Algorithm = std::unique_ptr<EVP_CIPHER, Freer<EVP_CIPHER_free>>;
-using Context = std::unique_ptr<EVP_CIPHER_CTX, Freer<EVP_CIPHER_CTX_free>>;
+using Library = OpensslHandle<OSSL_LIB_CTX, OSSL_LIB_CTX_free>;
+using Algorithm = OpensslHandle<EVP_CIPHER, EVP_CIPHER_free>;
+using Context = OpensslHandle<EVP_CIPHER_CTX, EVP_CIPHER_CTX_free>;
 
 /// One direction, driven as a record layer drives it: the key once, then nonce, head, body, end, tag of each record.
 class Direction {
@@ -84,7 +77,8 @@ class GcmProviderTest : public ::testing::Test {
   Random random_;
   ::testing::ScopedTrace trace_{__FILE__, __LINE__, ephfs::testing::describe_seed(random_.seed())};
   const Library library_{OSSL_LIB_CTX_new()};
-  const bool loaded_ = OSSL_PROVIDER_load(library_.get(), "default") != nullptr && load_gcm_provider(library_.get());
+  const ProviderHandle default_{OSSL_PROVIDER_load(library_.get(), "default")};
+  const ProviderHandle loaded_ = load_gcm_provider(library_.get());
   // By the name that TLS looks for.
   const Algorithm ours_{EVP_CIPHER_fetch(library_.get(), "id-aes256-GCM", kPreferGcmProvider)};
   const Algorithm theirs_{EVP_CIPHER_fetch(nullptr, "AES-256-GCM", nullptr)};
@@ -92,7 +86,7 @@ class GcmProviderTest : public ::testing::Test {
 };
 
 TEST_F(GcmProviderTest, IsChosenWhereItIsPreferredAndNowhereElse) {
-  ASSERT_TRUE(loaded_);
+  ASSERT_NE(loaded_, nullptr);
   ASSERT_NE(ours_, nullptr);
   EXPECT_STREQ(OSSL_PROVIDER_get0_name(EVP_CIPHER_get0_provider(ours_.get())), kGcmProviderName);
   EXPECT_STREQ(OSSL_PROVIDER_get0_name(EVP_CIPHER_get0_provider(theirs_.get())), "default");
@@ -230,7 +224,7 @@ class JoinedEnds {
   }
 
  private:
-  using End = std::unique_ptr<SSL, Freer<SSL_free>>;
+  using End = OpensslHandle<SSL, SSL_free>;
   static End make(SSL_CTX* context) {
     End end(SSL_new(context));
     SSL_set_bio(end.get(), BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
@@ -259,11 +253,11 @@ class ProviderInTlsTest : public ::testing::Test {
 };
 
 /// OpenSSL as it is, with the certificate of one of ours.
-std::unique_ptr<SSL_CTX, Freer<SSL_CTX_free>> plain_context(SSL_CTX* ours, const Identity& identity) {
-  std::unique_ptr<SSL_CTX, Freer<SSL_CTX_free>> plain(SSL_CTX_new(TLS_method()));
+OpensslHandle<SSL_CTX, SSL_CTX_free> plain_context(SSL_CTX* ours, const Identity& identity) {
+  OpensslHandle<SSL_CTX, SSL_CTX_free> plain(SSL_CTX_new(TLS_method()));
   unsigned char* der = nullptr;
   const int size = i2d_X509(SSL_CTX_get0_certificate(ours), &der);
-  const std::unique_ptr<EVP_PKEY, Freer<EVP_PKEY_free>> key(EVP_PKEY_new_raw_private_key(
+  const OpensslHandle<EVP_PKEY, EVP_PKEY_free> key(EVP_PKEY_new_raw_private_key(
       EVP_PKEY_ED25519, nullptr, core::as_u8(identity.seed.view()), identity.seed.view().size()));
   EXPECT_EQ(SSL_CTX_use_certificate_ASN1(plain.get(), size, der), 1);
   EXPECT_EQ(SSL_CTX_use_PrivateKey(plain.get(), key.get()), 1);
