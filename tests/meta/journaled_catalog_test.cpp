@@ -80,16 +80,27 @@ class JournaledCatalogTest : public ::testing::Test {
     EXPECT_THAT(catalog.check().value(), IsEmpty());
     return number - 2;
   }
+  /// From now on what is committed stays in the journal alone, however long the test takes, until it ends.
+  void keep_in_journal() { is_below_closed_ = true; }
   void SetUp() override {
     home_ = dir_ / "home";
     std::filesystem::create_directory(home_);
-    catalog_ = try_open(home_).value();
+    auto below = std::make_unique<fs::testing::FaultyCatalog>(open_sqlite_catalog(home_ / "catalog").value(), [this] {
+      is_below_closed_.wait(true);
+      return false;
+    });
+    catalog_ = open_journaled_catalog(std::move(below), home_ / "journal").value();
     ASSERT_TRUE(catalog_->commit({PutInode{directory(1)}}));
     ASSERT_TRUE(catalog_->check());  // the root is below, the journal gets the rest
+  }
+  void TearDown() override {
+    is_below_closed_ = false;
+    is_below_closed_.notify_all();
   }
 
   TempDir dir_;
   std::filesystem::path home_;
+  std::atomic<bool> is_below_closed_{false};
   std::unique_ptr<Catalog> catalog_;
   int copies_ = 0;
 };
@@ -162,6 +173,7 @@ TEST_F(JournaledCatalogTest, AJournalCutAtAnyByteHoldsTheCommitsBeforeTheCut) {
     return std::uint64_t{content.size()};
   };
   const std::uint64_t root_end = end_now();  // below already, and still in the journal
+  keep_in_journal();
   std::vector<std::uint64_t> ends;
   for (std::uint64_t number = 2; number < 5; ++number) {
     ASSERT_TRUE(catalog_->commit(making(number)));
@@ -457,6 +469,7 @@ TEST_F(JournaledCatalogTest, WhereShardsAreSurvivesAKillBeforeItIsBelow) {
   const RemovalRecord done{id_of<core::ShardId>(3), id_of<core::NodeId>(4), 5, at(6)};
   ASSERT_TRUE(catalog_->commit({PutStripe{stripe(1)}, PutPlacement{placement(1, 0, false)}, PutRemoval{done}}));
   ASSERT_TRUE(catalog_->check());  // below
+  keep_in_journal();
   ASSERT_TRUE(catalog_->commit({PutPlacement{placement(1, 0)}, PutPlacement{placement(1, 1, false)}, PutRemoval{kept},
                                 DropRemoval{done.shard, done.node}}));
   EXPECT_THAT(catalog_->placements({1}).value(), ElementsAre(placement(1, 0), placement(1, 1, false)));
