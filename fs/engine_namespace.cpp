@@ -170,16 +170,8 @@ void Engine::expect_lookups(std::span<const meta::NameRecord> names) {
 }
 
 void Engine::forget(InodeNumber number, std::uint64_t lookups) {
-  auto inode = state_->inodes.forget(number, lookups);
-  if (!inode) return;
-  auto known = inode->lookups.load();
-  // The kernel never forgets more than it knew; should it, the inode stays countable.
-  while (!inode->lookups.compare_exchange_weak(known, known - std::min(known, lookups))) {
-  }
-  const bool is_forgotten = known <= lookups;
-  if (is_forgotten && S_ISLNK(inode->type) && state_->kernel != nullptr) state_->kernel->unwatch(number);
-  inode.reset();
-  if (is_forgotten) state_->inodes.release(number);
+  const auto forgotten = state_->inodes.forget(number, lookups);
+  if (forgotten && S_ISLNK(*forgotten) && state_->kernel != nullptr) state_->kernel->unwatch(number);
 }
 
 Result<Attributes> Engine::make_node(InodeNumber parent, const std::string& name, std::uint32_t mode,

@@ -22,7 +22,7 @@ Milliseconds reread_of(const meta::InodeRecord& record) {
 /// reference.
 bool is_idle(Inode& inode) {
   // The notifier watches symbolic links for as long as the kernel knows them.
-  if (inode.handles > 0 || S_ISLNK(inode.type)) return false;
+  if (inode.handles > 0 || (S_ISLNK(inode.type) && inode.lookups > 0)) return false;
   const std::shared_lock lock(inode.mutex, std::try_to_lock);
   if (!lock.owns_lock() || inode.removed || inode.record_dirty) return false;
   // stat(2) tells how much room a sparse file takes up as long as its extents are known.
@@ -153,9 +153,20 @@ bool InodeTable::is_known(InodeNumber number) const {
   return found != inodes_.end() ? found->second->lookups > 0 : remembered_.contains(number);
 }
 
-std::shared_ptr<Inode> InodeTable::forget(InodeNumber number, std::uint64_t lookups) {
+std::optional<std::uint32_t> InodeTable::forget(InodeNumber number, std::uint64_t lookups) {
+  std::shared_ptr<Inode> gone;  // destroyed after the lock is let go
   const std::lock_guard lock(mutex_);
-  if (const auto found = inodes_.find(number); found != inodes_.end()) return found->second;
+  if (const auto found = inodes_.find(number); found != inodes_.end()) {
+    auto& counted = found->second->lookups;
+    auto known = counted.load();
+    // The kernel never forgets more than it knew; should it, the inode stays countable.
+    while (!counted.compare_exchange_weak(known, known - std::min(known, lookups))) {
+    }
+    if (known > lookups) return std::nullopt;
+    const std::uint32_t type = found->second->type;
+    gone = take_removed_locked(found);
+    return type;
+  }
   if (const auto known = remembered_.find(number); known != remembered_.end()) {
     if (known->second.lookups <= lookups) {
       remembered_.erase(known);
@@ -163,19 +174,31 @@ std::shared_ptr<Inode> InodeTable::forget(InodeNumber number, std::uint64_t look
       known->second.lookups -= lookups;
     }
   }
-  return nullptr;
+  return std::nullopt;
 }
 
 void InodeTable::release(InodeNumber number) {
   std::shared_ptr<Inode> gone;  // destroyed after the lock is let go
   const std::lock_guard lock(mutex_);
-  const auto found = inodes_.find(number);
-  if (found == inodes_.end()) return;
+  if (const auto found = inodes_.find(number); found != inodes_.end()) {
+    gone = take_removed_locked(found);
+  } else {
+    ++releases_;  // who has just read the row of one that is gone reads again
+  }
+}
+
+std::shared_ptr<Inode> InodeTable::take_removed_locked(Objects::iterator at) {
+  Inode& inode = *at->second;
   // One reference is the table's: any other is somebody working with it, or the list of what is dirty.
-  if (found->second.use_count() > 1 || found->second->lookups > 0 || found->second->handles > 0) return;
-  gone = std::move(found->second);
-  inodes_.erase(found);
+  if (at->second.use_count() > 1 || inode.lookups > 0 || inode.handles > 0) return nullptr;
+  {
+    const std::shared_lock lock(inode.mutex, std::try_to_lock);
+    if (!lock.owns_lock() || !inode.removed) return nullptr;
+  }
+  auto gone = std::move(at->second);
+  inodes_.erase(at);
   ++releases_;
+  return gone;
 }
 
 std::vector<std::shared_ptr<Inode>> InodeTable::all() const {

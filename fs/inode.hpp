@@ -64,10 +64,10 @@ class Inode {
   std::atomic<std::int64_t> reread_;
 };
 
-/// Every inode that somebody holds: one object a number. Thread-safe.
+/// Every inode that somebody holds, and those held last: one object a number. Thread-safe.
 ///
 /// What only the kernel remembers it may remember by the million. Past `kept_max` objects, those that nobody works with
-/// are let go, and of each stays what the kernel was told: how often it looked it up, and the deadline.
+/// are let go, and of each that the kernel remembers stays what it was told: how often it looked it up, and the deadline.
 class InodeTable {
  public:
   InodeTable(const meta::Catalog& catalog, std::size_t kept_max) : catalog_(catalog), kept_max_(kept_max) {}
@@ -89,9 +89,10 @@ class InodeTable {
   [[nodiscard]] std::shared_ptr<Inode> find(InodeNumber number) const;
   /// Whether the kernel remembers it.
   [[nodiscard]] bool is_known(InodeNumber number) const;
-  /// The kernel has forgotten this many lookups. The object, when it is here: the count is then the caller's to lower.
-  [[nodiscard]] std::shared_ptr<Inode> forget(InodeNumber number, std::uint64_t lookups);
-  /// Lets an inode go that the kernel, descriptors and dirty ranges no longer hold. A no-op for one still held.
+  /// The kernel has forgotten this many lookups. The file type bits of the object, when it is here and the kernel knows
+  /// nothing of it any more.
+  std::optional<std::uint32_t> forget(InodeNumber number, std::uint64_t lookups);
+  /// Lets an inode go that was removed and that the kernel, descriptors and tasks no longer hold. A no-op for another.
   void release(InodeNumber number);
   [[nodiscard]] std::vector<std::shared_ptr<Inode>> all() const;
   /// Of those that have no object and that the kernel remembers: who is refused at `now`.
@@ -113,12 +114,15 @@ class InodeTable {
   std::shared_ptr<Inode> insert_locked(meta::InodeRecord record);
   /// Lets a few objects go while there are more than kept_max_.
   void trim_locked();
+  using Objects = std::unordered_map<InodeNumber, std::shared_ptr<Inode>>;
+  /// Takes the object out when it was removed and nobody holds it any more, so that it is destroyed without the lock.
+  std::shared_ptr<Inode> take_removed_locked(Objects::iterator at);
 
   const meta::Catalog& catalog_;
   const std::size_t kept_max_;
   NameCache names_;
   mutable std::mutex mutex_;
-  std::unordered_map<InodeNumber, std::shared_ptr<Inode>> inodes_;
+  Objects inodes_;
   std::unordered_map<InodeNumber, Remembered> remembered_;  // none of them in inodes_
   std::size_t hand_ = 0;                                    // the bucket of inodes_ that trim_locked() looks at next
   std::uint64_t releases_ = 0;

@@ -172,12 +172,24 @@ void TreeEdit::announce() {
     }
   }
   if (!buried_.empty() || !removed_.empty()) state_.stripes->collect_soon();
-  for (const auto& buried : buried_) state_.inodes.release(buried.number);
+  for (const auto& buried : buried_) {
+    mark_removed(buried.number);
+    state_.inodes.release(buried.number);
+  }
   for (auto& inode : removed_) {
     const InodeNumber number = inode->number;
     inode.reset();
     state_.inodes.release(number);
   }
+}
+
+void TreeEdit::mark_removed(InodeNumber number) {
+  const auto inode = state_.inodes.find(number);
+  if (!inode) return;
+  const std::unique_lock lock(inode->mutex);
+  if (inode->removed) return;
+  inode->removed = true;
+  discard_data(state_, *inode);
 }
 
 Result<> check_name(const std::string& name) {

@@ -71,6 +71,8 @@ class TreeEdit {
   [[nodiscard]] bool is_buried(InodeNumber number) const;
   /// Buries an inode in memory; none when it is not in memory, false when it turns out to live.
   [[nodiscard]] std::optional<bool> bury_in_memory(InodeNumber number, core::Instant now);
+  /// No lock held. The object of one that is buried and came into memory after that, if it did.
+  void mark_removed(InodeNumber number);
   void drop_names(InodeNumber number, std::vector<std::pair<InodeNumber, std::string>> names);
   /// `inode` is its object, locked, or null for one that is not in memory.
   void note_death(const meta::InodeRecord& record, const Inode* inode, meta::DeathCause cause);

@@ -36,6 +36,13 @@ int errno_of(const Result<T>& result) {
   return result ? 0 : core::to_errno(result.error().code);
 }
 
+/// Inodes in memory, as the status tells it.
+inline std::size_t objects_of(Engine& engine) {
+  const std::string status = engine.status_json();
+  const std::string key = R"("inodes_in_memory":)";
+  return std::stoul(status.substr(status.find(key) + key.size()));
+}
+
 // chmod and truncate.
 inline SetAttributes with_mode(std::uint32_t mode) {
   SetAttributes set;

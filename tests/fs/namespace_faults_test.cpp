@@ -140,8 +140,49 @@ TEST_F(NamespaceFaultTest, WhatIsExpectedIsReadAtOnce) {
   EXPECT_EQ(volume.catalog->single_reads, 0U);
 }
 
+TEST_F(NamespaceFaultTest, WhatTheKernelForgotIsNotReadAgain) {
+  const auto names = names_read_anew();
+  auto& engine = volume.engine();
+  for (const auto& name : names) engine.forget(engine.lookup(kRoot, name.name)->number, 1);
+  volume.catalog->single_reads = 0;
+  volume.catalog->inodes_read = [] { FAIL() << "they are all here"; };
+  engine.expect_lookups(names);
+  for (const auto& name : names) EXPECT_TRUE(engine.lookup(kRoot, name.name)) << name.name;
+  volume.catalog->inodes_read = nullptr;
+  EXPECT_EQ(volume.catalog->single_reads, 0U);
+}
+
+TEST_F(NamespaceFaultTest, WhatDiesWhileItIsReadIsNotKept) {
+  ASSERT_TRUE(volume.engine().set_xattr(number_of("other"), "user.ephfs.ttl", core::as_bytes("10s"), XattrMode::any));
+  const auto names = names_read_anew();
+  auto& engine = volume.engine();
+  volume.start();
+  volume.catalog->inodes_read = [&] { volume.clock.run_for(std::chrono::seconds(12)); };
+  engine.expect_lookups(names);
+  volume.catalog->inodes_read = nullptr;
+  EXPECT_EQ(engine.statistics()->inodes, names.size());
+  // Of what was read nothing is kept: it may not be so any more.
+  EXPECT_EQ(objects_of(engine), 1U);
+}
+
+TEST_F(NamespaceFaultTest, WhatIsAskedForWhileItIsDestroyedIsNotKept) {
+  ASSERT_TRUE(volume.engine().set_xattr(number_of("other"), "user.ephfs.ttl", core::as_bytes("10s"), XattrMode::any));
+  volume.crash();
+  volume.start();
+  unsigned asked = 0;
+  volume.fail_commit = [&] {
+    asked += errno_of(volume.engine().lookup(kRoot, "other")) == ENOENT ? 1 : 0;
+    return false;
+  };
+  volume.clock.run_for(std::chrono::seconds(12));
+  volume.fail_commit = nullptr;
+  EXPECT_GT(asked, 0U);
+  EXPECT_EQ(objects_of(volume.engine()), 1U);
+}
+
 TEST_F(NamespaceFaultTest, WhatChangesWhileItIsReadIsNotKeptAsItWas) {
   const InodeNumber file = number_of("other");
+  volume.options.inodes_kept = 1;
   const auto names = names_read_anew();
   auto& engine = volume.engine();
   volume.catalog->inodes_read = [&] {
@@ -151,6 +192,10 @@ TEST_F(NamespaceFaultTest, WhatChangesWhileItIsReadIsNotKeptAsItWas) {
     changed.mode = 0600;
     ASSERT_TRUE(engine.set_attributes(file, changed, false));
     engine.forget(file, 1);
+    for (int round = 0; round < 4; ++round) {
+      for (const auto* name : {"file", "empty", "full"}) engine.forget(engine.lookup(kRoot, name)->number, 1);
+    }
+    ASSERT_LE(objects_of(engine), 3U) << "the root and the last";
   };
   engine.expect_lookups(names);
   volume.catalog->inodes_read = nullptr;
