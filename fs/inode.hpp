@@ -67,7 +67,8 @@ class Inode {
 /// Every inode that somebody holds, and those held last: one object a number. Thread-safe.
 ///
 /// What only the kernel remembers it may remember by the million. Past `kept_max` objects, those that nobody works with
-/// are let go, and of each that the kernel remembers stays what it was told: how often it looked it up, and the deadline.
+/// are let go, and of each that the kernel remembers stays what it was told: how often it looked it up, and the
+/// deadline.
 class InodeTable {
  public:
   InodeTable(const meta::Catalog& catalog, std::size_t kept_max) : catalog_(catalog), kept_max_(kept_max) {}
