@@ -112,7 +112,8 @@ TlsConnection::Step TlsConnection::take_step(Operation operation, ErrorCode& err
     error = asio::error::operation_aborted;
     return Step::failed;
   }
-  ERR_clear_error();
+  // What an earlier failure left on this thread would be taken for this one's. To clear it takes far longer than to look.
+  if (ERR_peek_error() != 0) ERR_clear_error();
   errno = 0;
   const int result = operation();
   if (result > 0) return Step::done;
